@@ -1,0 +1,354 @@
+package pop3
+
+import (
+	"context"
+	"crypto/md5"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// SASL is one authentication exchange, seen from the client (RFC 5034). It has the shape of
+// github.com/emersion/go-sasl's Client: every mechanism of that module fits.
+type SASL interface {
+	// Start returns the mechanism's name and its initial response: nil for none, which is not the same as an empty one.
+	Start() (mechanism string, initial []byte, err error)
+	// Next answers a challenge. An error cancels the exchange.
+	Next(challenge []byte) (response []byte, err error)
+}
+
+const (
+	maxAuthLine   = 255 // RFC 5034, section 4, CRLF included
+	maxChallenges = 100
+)
+
+// Login logs in by the best way there is, in one turn: by APOP where the greeting had a challenge; else over TLS, with STLS if
+// need be and the server lists it; with USER and PASS, or AUTH PLAIN where the server lists that and not USER. Without a way that
+// hides the password it says ErrInsecureLogin and sends none, unless Options.AllowInsecureLogin is set.
+//
+// A challenge that is no msg-id (it has no "@") may be none at all, so after an -ERR to it the other ways are tried.
+// Any other refusal is final. A challenge that came before STLS is forgotten with it.
+func (c *Client) Login(ctx context.Context, user, password string) error {
+	if err := checkText(user, password); err != nil {
+		return err
+	}
+	h := &hold{ctx: ctx, name: "login", advice: "wait for it"}
+	if err := c.s.begin(h); err != nil {
+		return err
+	}
+	defer c.s.end(h)
+	caps, err := c.knownCapabilities(h)
+	if err != nil {
+		return err
+	}
+	if challenge := c.Challenge(); challenge != "" {
+		err := c.apop(h, user, password, challenge)
+		if !isServerError(err) || strings.Contains(challenge, "@") {
+			return err
+		}
+	}
+	if !c.s.conn.encrypted() && caps.Has("STLS") {
+		if err := c.startTLS(h, nil); err != nil {
+			return err
+		}
+		if caps, err = c.askCapabilities(h); err != nil {
+			return err
+		}
+	}
+	if !c.mayShowSecrets() {
+		return ErrInsecureLogin
+	}
+	if caps.hasMechanism("PLAIN") && !caps.Has("USER") {
+		return c.auth(h, "PLAIN", []byte("\x00"+user+"\x00"+password), nil)
+	}
+	if _, err := c.s.ask(h, "USER "+user, "USER "+user); err != nil {
+		return err
+	}
+	return c.pass(h, password)
+}
+
+// User names the mailbox; Pass must follow.
+func (c *Client) User(ctx context.Context, name string) error {
+	if err := checkText(name); err != nil {
+		return err
+	}
+	_, err := c.s.short(ctx, "USER "+name)
+	return err
+}
+
+// Pass gives the password for User. On a connection that is not encrypted it says ErrInsecureLogin and sends nothing,
+// unless Options.AllowInsecureLogin is set.
+func (c *Client) Pass(ctx context.Context, password string) error {
+	if err := checkText(password); err != nil {
+		return err
+	}
+	return c.inTurn(ctx, "PASS", func(h *hold) error {
+		if !c.mayShowSecrets() {
+			return ErrInsecureLogin
+		}
+		return c.pass(h, password)
+	})
+}
+
+// inTurn does something in one turn of the session.
+func (c *Client) inTurn(ctx context.Context, name string, do func(h *hold) error) error {
+	h := &hold{ctx: ctx, name: name, advice: "wait for it"}
+	if err := c.s.begin(h); err != nil {
+		return err
+	}
+	defer c.s.end(h)
+	return do(h)
+}
+
+func (c *Client) pass(h *hold, password string) error {
+	c.s.conn.keepSecret(password)
+	_, err := c.s.ask(h, "PASS "+password, "PASS ****")
+	return c.loggedIn(err)
+}
+
+// APOP logs in with a digest of the greeting's challenge and a shared secret (RFC 1939, section 7). Without a challenge
+// nothing is sent. MD5 is weak: it hides the secret from who listens, not from who can search for it.
+func (c *Client) APOP(ctx context.Context, user, secret string) error {
+	if err := checkText(user); err != nil {
+		return err
+	}
+	return c.inTurn(ctx, "APOP", func(h *hold) error {
+		challenge := c.Challenge()
+		if challenge == "" {
+			return errors.New("pop3: APOP: the greeting had no challenge")
+		}
+		return c.apop(h, user, secret, challenge)
+	})
+}
+
+func (c *Client) apop(h *hold, user, secret, challenge string) error {
+	sum := md5.Sum([]byte(challenge + secret))
+	digest := hex.EncodeToString(sum[:])
+	c.s.conn.keepSecret(secret, digest)
+	_, err := c.s.ask(h, "APOP "+user+" "+digest, "APOP "+user+" ****")
+	return c.loggedIn(err)
+}
+
+// loggedIn forgets the capabilities after a login: servers list more then.
+func (c *Client) loggedIn(err error) error {
+	if err == nil {
+		c.setCapabilities(nil)
+	}
+	return err
+}
+
+// challenge returns the APOP timestamp in a greeting: the first <...> of printable ASCII, preferably one with an "@".
+func challenge(greeting string) (found string) {
+	for {
+		start := strings.IndexByte(greeting, '<')
+		if start < 0 {
+			return found
+		}
+		greeting = greeting[start:]
+		end := strings.IndexByte(greeting, '>')
+		if end < 0 {
+			return found
+		}
+		c := greeting[:end+1]
+		if len(c) > 2 && strings.LastIndexByte(c, '<') == 0 && strings.IndexFunc(c, func(r rune) bool { return r <= ' ' || r > '~' }) < 0 {
+			if strings.Contains(c, "@") {
+				return c
+			}
+			if found == "" {
+				found = c
+			}
+		}
+		greeting = greeting[1:]
+	}
+}
+
+// StartTLS goes over to TLS (RFC 2595). config nil means that of the options. Anything that arrives between the server's
+// +OK and the handshake is an injection: a *ProtocolError, and the connection is closed. What was known of the server is forgotten.
+func (c *Client) StartTLS(ctx context.Context, config *tls.Config) error {
+	return c.inTurn(ctx, "STLS", func(h *hold) error {
+		if c.s.conn.encrypted() {
+			return errors.New("pop3: STLS: the connection is encrypted already")
+		}
+		caps, err := c.knownCapabilities(h)
+		if err != nil {
+			return err
+		}
+		if !caps.Has("STLS") {
+			return ErrTLSNotSupported
+		}
+		return c.startTLS(h, config)
+	})
+}
+
+func (c *Client) startTLS(h *hold, config *tls.Config) error {
+	config = c.tlsConfig(config)
+	if config.ServerName == "" && !config.InsecureSkipVerify {
+		return errors.New("pop3: STLS: the server's name is not known: set ServerName in the TLS config")
+	}
+	if _, err := c.s.ask(h, "STLS", "STLS"); err != nil {
+		return err
+	}
+	if n := c.s.conn.buffered(); n > 0 {
+		return c.s.fail(h, &ProtocolError{Command: "STLS", Reason: fmt.Sprintf("%d octets were injected before the TLS handshake", n)})
+	}
+	c.setCapabilities(nil)
+	c.mu.Lock()
+	c.challenge = ""
+	c.mu.Unlock()
+	if err := c.s.conn.startTLS(h.ctx, config); err != nil {
+		return c.s.fail(h, fmt.Errorf("TLS handshake: %w", err))
+	}
+	return nil
+}
+
+// mayShowSecrets reports whether a password may be sent as it is.
+func (c *Client) mayShowSecrets() bool { return c.s.conn.encrypted() || c.opts.AllowInsecureLogin }
+
+// showsSecret lists the mechanisms that send the secret itself.
+var showsSecret = []string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}
+
+// Auth logs in with a SASL mechanism (AUTH, RFC 5034), in one turn. One that shows the secret (PLAIN, LOGIN, XOAUTH2, OAUTHBEARER)
+// is refused on a connection that is not encrypted, like Pass. An error of mech, or a challenge that is no base64, cancels the exchange
+// and leaves the session usable; the error joins it with the server's answer.
+func (c *Client) Auth(ctx context.Context, mech SASL) error {
+	name, initial, err := mech.Start()
+	if err != nil {
+		return fmt.Errorf("pop3: AUTH: nothing was sent: %w", err)
+	}
+	name = strings.ToUpper(name)
+	if name == "" || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
+		return errors.New("pop3: AUTH: not the name of a mechanism")
+	}
+	return c.inTurn(ctx, "AUTH "+name, func(h *hold) error {
+		if slices.Contains(showsSecret, name) && !c.mayShowSecrets() {
+			return ErrInsecureLogin
+		}
+		return c.auth(h, name, initial, mech.Next)
+	})
+}
+
+// auth is the exchange. next is nil for a mechanism without challenges.
+func (c *Client) auth(h *hold, name string, initial []byte, next func([]byte) ([]byte, error)) error {
+	shown := "AUTH " + name
+	line := shown
+	unsent := initial != nil
+	if unsent {
+		c.keepResponse(name, initial)
+		response := "="
+		if len(initial) > 0 {
+			response = base64.StdEncoding.EncodeToString(initial)
+		}
+		if len(line)+len(" ")+len(response)+len("\r\n") <= maxAuthLine {
+			line, unsent = line+" "+response, false
+		}
+	}
+	c.s.watch(h, nil)
+	show := shown
+	if line != shown {
+		show += " ****"
+	}
+	if err := c.s.conn.send(line, show); err != nil {
+		return c.s.fail(h, err)
+	}
+	var failure string // the error challenge
+	for n := 0; ; n++ {
+		word, text, err := c.s.conn.status()
+		switch {
+		case err != nil:
+			return c.s.refuse(h, shown, text, err)
+		case word == "-ERR":
+			e := serverError(shown, text)
+			e.Challenge = c.s.conn.redact(failure)
+			return e
+		case word == "+OK" && !unsent:
+			return c.loggedIn(nil)
+		}
+		var response []byte
+		switch {
+		case unsent: // also after a +OK where + is due
+			response, unsent = initial, false
+		case n == maxChallenges:
+			return c.cancel(h, shown, &ProtocolError{Command: shown, Reason: "challenges without end"})
+		default:
+			challenge, err := base64.StdEncoding.DecodeString(text)
+			if err != nil {
+				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: c.s.conn.redact(quote([]byte(text))), Reason: "challenge is not base64"})
+			}
+			if name == "XOAUTH2" || name == "OAUTHBEARER" {
+				failure = string(challenge)
+			}
+			if next == nil {
+				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: quote(challenge), Reason: "unexpected challenge"})
+			}
+			c.s.leave(h) // the mechanism may ask a person
+			response, err = next(challenge)
+			if entered := c.s.enter(h); entered != nil {
+				return entered
+			}
+			if err != nil {
+				e := c.cancel(h, shown, fmt.Errorf("%s: %w", shown, err))
+				var refused *ServerError
+				if errors.As(e, &refused) {
+					refused.Challenge = c.s.conn.redact(failure)
+				}
+				return e
+			}
+			c.keepResponse(name, response)
+		}
+		if err := c.s.conn.send(base64.StdEncoding.EncodeToString(response), "****"); err != nil {
+			return c.s.fail(h, err)
+		}
+	}
+}
+
+// cancel ends the exchange, because of cause, and joins the server's answer to it.
+func (c *Client) cancel(h *hold, shown string, cause error) error {
+	if err := c.s.conn.send("*", "*"); err != nil {
+		return errors.Join(cause, c.s.fail(h, err))
+	}
+	text, err := c.s.answer(h, shown)
+	if err == nil { // logged in after all, or out of step
+		err = c.s.fail(h, &ProtocolError{Command: shown, Line: c.s.conn.redact(text), Reason: "+OK to a cancelled exchange"})
+	}
+	return errors.Join(cause, err)
+}
+
+// keepResponse notes what in a response is secret.
+func (c *Client) keepResponse(mechanism string, response []byte) {
+	s := string(response)
+	secret := s
+	switch mechanism {
+	case "PLAIN":
+		secret = s[strings.LastIndexByte(s, 0)+1:]
+	case "XOAUTH2", "OAUTHBEARER":
+		_, secret, _ = strings.Cut(s, "auth=Bearer ")
+		secret, _, _ = strings.Cut(secret, "\x01")
+	case "CRAM-MD5":
+		secret = s[strings.LastIndexByte(s, ' ')+1:]
+	}
+	c.s.conn.keepSecret(s, secret)
+}
+
+// XOAUTH2 is the mechanism of Google and Microsoft for OAuth 2.0 bearer tokens.
+func XOAUTH2(user, token string) SASL { return &xoauth2{user, token} }
+
+type xoauth2 struct{ user, token string }
+
+func (x *xoauth2) Start() (string, []byte, error) {
+	if strings.ContainsAny(x.user+x.token, "\x01\r\n\x00") {
+		return "", nil, errors.New("control character in the user name or the token")
+	}
+	return "XOAUTH2", []byte("user=" + x.user + "\x01auth=Bearer " + x.token + "\x01\x01"), nil
+}
+
+// Next answers the error challenge with nothing, as the server waits for that before its -ERR.
+func (x *xoauth2) Next([]byte) ([]byte, error) { return nil, nil }
+
+func isServerError(err error) bool {
+	var e *ServerError
+	return errors.As(err, &e)
+}

@@ -1,0 +1,155 @@
+package pop3
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// maxCapabilities bounds a capability or language list, in lines.
+const maxCapabilities = 1024
+
+// Capabilities is what the server lists in answer to CAPA (RFC 2449): the parameters by name. Names are upper-cased,
+// parameters in order; nil parameters: listed without any.
+type Capabilities map[string][]string
+
+// Has reports whether a capability is listed, in any case of letters.
+func (c Capabilities) Has(name string) bool {
+	_, ok := c[strings.ToUpper(name)]
+	return ok
+}
+
+// hasMechanism reports whether a SASL mechanism is listed.
+func (c Capabilities) hasMechanism(name string) bool {
+	return slices.ContainsFunc(c["SASL"], func(m string) bool { return strings.EqualFold(m, name) })
+}
+
+func (c Capabilities) clone() Capabilities {
+	d := make(Capabilities, len(c))
+	for name, params := range c {
+		d[name] = slices.Clone(params)
+	}
+	return d
+}
+
+// Language is one that the server can speak in its answers (RFC 6856, LANG).
+type Language struct{ Tag, Description string }
+
+// Capabilities returns what the server can do, asking it with CAPA where that is not known yet: capabilities are
+// forgotten after STLS and after a login. A server that refuses CAPA has none, which is no error.
+func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
+	if caps := c.cachedCapabilities(); caps != nil {
+		return caps.clone(), nil
+	}
+	return c.RefreshCapabilities(ctx)
+}
+
+// RefreshCapabilities asks again.
+func (c *Client) RefreshCapabilities(ctx context.Context) (Capabilities, error) {
+	h := &hold{ctx: ctx, name: "CAPA"}
+	if err := c.s.begin(h); err != nil {
+		return nil, err
+	}
+	defer c.s.end(h)
+	caps, err := c.askCapabilities(h)
+	return caps.clone(), err
+}
+
+func (c *Client) cachedCapabilities() Capabilities {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.caps
+}
+
+func (c *Client) setCapabilities(caps Capabilities) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.caps = caps
+}
+
+// knownCapabilities are the cached ones, or are asked for in the turn of h.
+func (c *Client) knownCapabilities(h *hold) (Capabilities, error) {
+	if caps := c.cachedCapabilities(); caps != nil {
+		return caps, nil
+	}
+	return c.askCapabilities(h)
+}
+
+func (c *Client) askCapabilities(h *hold) (Capabilities, error) {
+	caps := Capabilities{}
+	_, err := c.askLines(h, "CAPA", func(line string) {
+		words := strings.Fields(line)
+		if len(words) > 0 {
+			caps[strings.ToUpper(words[0])] = slices.Clip(words)[1:len(words):len(words)]
+			if len(words) == 1 {
+				caps[strings.ToUpper(words[0])] = nil
+			}
+		}
+	})
+	if isServerError(err) {
+		err = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.setCapabilities(caps)
+	return caps, nil
+}
+
+// askLines sends a command with a short multi-line response and hands over its lines.
+func (c *Client) askLines(h *hold, command string, each func(line string)) (text string, err error) {
+	if text, err = c.s.ask(h, command, command); err != nil {
+		return "", err
+	}
+	var octets int64
+	for n := 0; ; n++ {
+		line, err := c.s.conn.line()
+		if err != nil {
+			return "", c.s.fail(h, err)
+		}
+		if string(line) == "." {
+			c.s.conn.debugBody(octets, true)
+			return text, nil
+		}
+		if n == maxCapabilities {
+			return "", c.s.fail(h, &ProtocolError{Reason: fmt.Sprintf("more than %d lines", maxCapabilities)})
+		}
+		octets += int64(len(line)) + 2
+		if len(line) > 1 && line[0] == '.' && line[1] == '.' {
+			line = line[1:]
+		}
+		each(string(line))
+	}
+}
+
+// UTF8 asks the server to send messages with internationalized headers as they are (RFC 6856, section 2).
+func (c *Client) UTF8(ctx context.Context) error {
+	_, err := c.s.short(ctx, "UTF8")
+	return err
+}
+
+// Lang asks the server to write its texts in a language; "*" is its default (RFC 6856, section 3).
+func (c *Client) Lang(ctx context.Context, tag string) error {
+	_, err := c.Short(ctx, "LANG", tag)
+	return err
+}
+
+// Langs lists the languages of the server's texts.
+func (c *Client) Langs(ctx context.Context) ([]Language, error) {
+	h := &hold{ctx: ctx, name: "LANG"}
+	if err := c.s.begin(h); err != nil {
+		return nil, err
+	}
+	defer c.s.end(h)
+	var langs []Language
+	_, err := c.askLines(h, "LANG", func(line string) {
+		if tag, description, _ := strings.Cut(line, " "); tag != "" {
+			langs = append(langs, Language{tag, description})
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return langs, nil
+}

@@ -1,0 +1,348 @@
+package pop3
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// bufferSize is where larger reads stop being faster.
+const bufferSize = 64 << 10
+
+// buffers are lent to a connection while a response is read, so that an idle session holds none.
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// maxUnasked bounds what is dropped before one command of octets that nobody asked for.
+const maxUnasked = 1 << 20
+
+// conn is the wire: it writes command lines and reads lines and text. It knows no states. One goroutine uses it at a time,
+// the holder of the session's turn; only hangUp may come from any.
+type conn struct {
+	sock *socket
+	rw   net.Conn // sock, or TLS over it
+	buf  []byte   // nil while nothing is buffered
+	r, w int      // buf[r:w] has arrived and is not used yet
+	out  []byte   // the command line being written
+
+	maxLine   int
+	lastWords string    // the last line that came unasked, for the error if the server closes on it
+	idle      time.Time // when the last response ended
+	logger    *slog.Logger
+	debugger  io.Writer
+
+	mu      sync.Mutex
+	secrets []string // never to be seen in an error, a log or the debug transcript
+}
+
+func newConn(nc net.Conn, o *Options) *conn {
+	return &conn{sock: newSocket(nc, o.Timeout), maxLine: o.MaxLineLength, logger: o.Logger, debugger: o.DebugWriter}
+}
+
+func (c *conn) stream() net.Conn {
+	if c.rw != nil {
+		return c.rw
+	}
+	return c.sock
+}
+
+// tlsState returns the state of the TLS connection, whoever made it.
+func (c *conn) tlsState() (tls.ConnectionState, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t, ok := c.rw.(*tls.Conn)
+	if !ok {
+		t, ok = c.sock.Conn.(*tls.Conn)
+	}
+	if !ok {
+		return tls.ConnectionState{}, false
+	}
+	return t.ConnectionState(), true
+}
+
+func (c *conn) encrypted() bool {
+	_, ok := c.tlsState()
+	return ok
+}
+
+// startTLS shakes hands over the connection. Nothing may be buffered.
+func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
+	t := tls.Client(c.sock, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.rw = t
+	c.mu.Unlock()
+	state := t.ConnectionState()
+	c.logger.Debug("pop3: TLS established", "version", tls.VersionName(state.Version), "cipher", tls.CipherSuiteName(state.CipherSuite))
+	return nil
+}
+
+// hangUp closes at once: it goes below TLS, whose Close may wait for the peer.
+func (c *conn) hangUp() error {
+	if t, ok := c.sock.Conn.(*tls.Conn); ok {
+		return t.NetConn().Close()
+	}
+	return c.sock.Close()
+}
+
+// write sends one or several command lines, each ending in CRLF, in one write.
+func (c *conn) write(lines []byte) error {
+	_, err := c.stream().Write(lines)
+	return err
+}
+
+// send writes one command line; shown is what the debug transcript may see of it.
+func (c *conn) send(line, shown string) error {
+	c.debug("C: ", shown)
+	c.out = append(append(c.out[:0], line...), "\r\n"...)
+	err := c.write(c.out)
+	clear(c.out) // it may have been a password
+	if cap(c.out) > 1024 {
+		c.out = nil
+	}
+	return err
+}
+
+// fill waits for at least one more octet. It moves what is buffered, and grows the buffer when that is full.
+func (c *conn) fill() error {
+	switch {
+	case c.buf == nil:
+		c.buf = buffers.Get().(*[bufferSize]byte)[:]
+	case c.r > 0:
+		c.w = copy(c.buf, c.buf[c.r:c.w])
+		c.r = 0
+	case c.w == len(c.buf):
+		c.buf = append(c.buf, make([]byte, len(c.buf))...)
+	}
+	n, err := c.stream().Read(c.buf[c.w:])
+	c.w += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// release gives the buffer back. What is still in it came unasked.
+func (c *conn) release() {
+	if c.r < c.w {
+		c.unasked(c.buf[c.r:c.w])
+	}
+	if len(c.buf) == bufferSize {
+		buffers.Put((*[bufferSize]byte)(c.buf))
+	}
+	c.buf, c.r, c.w = nil, 0, 0
+	c.idle = time.Now()
+}
+
+// detach leaves the buffer to whoever is still looking at it, and goes on with what is unused in one of its own.
+func (c *conn) detach() {
+	rest := c.buf[c.r:c.w]
+	c.buf = buffers.Get().(*[bufferSize]byte)[:]
+	if len(rest) > len(c.buf) {
+		c.buf = make([]byte, len(rest))
+	}
+	c.r, c.w = 0, copy(c.buf, rest)
+}
+
+// line reads up to the next CRLF and returns what is before it, valid until the next call.
+func (c *conn) line() ([]byte, error) {
+	for seen := 0; ; {
+		if k := bytes.IndexByte(c.buf[c.r+seen:c.w], '\n'); k >= 0 {
+			seen += k + 1
+			line := c.buf[c.r : c.r+seen]
+			if n := len(line) - 2; n >= 0 && line[n] == '\r' {
+				if n > c.maxLine {
+					return nil, ErrLineTooLong
+				}
+				c.r += seen
+				return line[:n], nil
+			}
+			continue
+		}
+		seen = c.w - c.r
+		if seen > c.maxLine+1 {
+			return nil, ErrLineTooLong
+		}
+		if err := c.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// errBareLF is a status line that can only hang: it ends in LF alone.
+var errBareLF = errors.New("line ends in a bare LF")
+
+// status reads a status line and returns its first word, "+OK", "-ERR" or the "+" of a SASL challenge, and what follows it,
+// less the blanks. The text of -ERR is without secrets. With errBareLF and errNoStatus the text is the line at fault.
+func (c *conn) status() (word, text string, err error) {
+	for {
+		if end := bytes.IndexByte(c.buf[c.r:c.w], '\n'); end >= 0 {
+			if end == 0 || c.buf[c.r+end-1] != '\r' {
+				return "", c.redact(quote(c.buf[c.r : c.r+end])), errBareLF
+			}
+			break
+		}
+		if c.w-c.r > c.maxLine+1 {
+			return "", "", ErrLineTooLong
+		}
+		if err := c.fill(); err != nil {
+			return "", "", err
+		}
+	}
+	line, err := c.line()
+	if err != nil {
+		return "", "", err
+	}
+	if c.debugger != nil {
+		c.debug("S: ", string(line))
+	}
+	c.lastWords = ""
+	first, rest := line, []byte(nil)
+	if i := bytes.IndexAny(line, " \t"); i >= 0 {
+		first, rest = line[:i], bytes.TrimLeft(line[i:], " \t")
+	}
+	switch string(first) {
+	case "+OK":
+		return "+OK", string(rest), nil
+	case "-ERR":
+		return "-ERR", c.redact(string(rest)), nil
+	case "+":
+		return "+", string(rest), nil
+	}
+	return "", c.redact(quote(line)), errNoStatus
+}
+
+var errNoStatus = errors.New("neither +OK nor -ERR")
+
+// text returns the next run of a multi-line response, without its dot-stuffing: at least one octet, unless it is the end.
+// It is valid until the next call.
+func (c *conn) text(u *unstuffer) (text []byte, end bool, err error) {
+	for {
+		if c.r < c.w {
+			n, used, end := u.next(c.buf[c.r:c.w])
+			text := c.buf[c.r : c.r+n]
+			c.r += used
+			if n > 0 || end {
+				return text, end, nil
+			}
+		}
+		if err := c.fill(); err != nil {
+			return nil, false, err
+		}
+	}
+}
+
+// lines returns all complete lines that are buffered, waiting for the first. The caller says with used what it took.
+func (c *conn) lines() ([]byte, error) {
+	for seen := 0; ; {
+		b := c.buf[c.r:c.w]
+		if i := bytes.LastIndex(b[seen:], []byte("\r\n")); i >= 0 {
+			return b[:seen+i+2], nil
+		}
+		if len(b) > c.maxLine+1 {
+			return nil, ErrLineTooLong
+		}
+		seen = max(0, len(b)-1)
+		if err := c.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (c *conn) used(n int) { c.r += n }
+
+func (c *conn) buffered() int { return c.w - c.r }
+
+// dropUnasked drops what has arrived though nothing was asked. It does not wait. An error is the connection's end.
+func (c *conn) dropUnasked() error {
+	if !c.sock.canProbe(time.Since(c.idle)) {
+		return nil
+	}
+	c.sock.probing = true
+	defer func() { c.sock.probing = false }()
+	for total := 0; ; {
+		err := c.fill()
+		total += c.w - c.r
+		if c.r < c.w {
+			c.unasked(c.buf[c.r:c.w])
+			c.r, c.w = 0, 0
+		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
+		case err != nil:
+			return err
+		case total > maxUnasked:
+			return &ProtocolError{Reason: "the server sends without end though nothing was asked"}
+		}
+	}
+}
+
+func (c *conn) unasked(b []byte) {
+	b = bytes.TrimRight(b, "\r\n")
+	if i := bytes.LastIndexByte(b, '\n'); i >= 0 && len(b)-i > 1 {
+		c.lastWords = c.redact(quote(b[i+1:]))
+	} else {
+		c.lastWords = c.redact(quote(b))
+	}
+	c.logger.Warn("pop3: dropped octets that nobody asked for", "octets", len(b), "last", printable(c.lastWords))
+}
+
+// debug writes one line of the transcript.
+func (c *conn) debug(who, text string) {
+	if c.debugger != nil {
+		fmt.Fprintf(c.debugger, "%s%s\n", who, printable(c.redact(text)))
+	}
+}
+
+// debugBody sums up a multi-line response in the transcript.
+func (c *conn) debugBody(octets int64, whole bool) {
+	if c.debugger == nil {
+		return
+	}
+	if whole {
+		fmt.Fprintf(c.debugger, "S: [%d octets]\n", octets)
+	} else {
+		fmt.Fprintf(c.debugger, "S: [%d octets, not the whole]\n", octets)
+	}
+}
+
+// keepSecret has secrets, and their base64 forms, replaced wherever a text of the server is shown.
+func (c *conn) keepSecret(secrets ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range secrets {
+		if s == "" {
+			continue
+		}
+		for _, form := range []string{s, base64.StdEncoding.EncodeToString([]byte(s))} {
+			if !slices.Contains(c.secrets, form) {
+				c.secrets = append(c.secrets, form)
+			}
+		}
+	}
+}
+
+func (c *conn) redact(s string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, secret := range c.secrets {
+		s = strings.ReplaceAll(s, secret, "****")
+	}
+	return s
+}

@@ -1,0 +1,368 @@
+package pop3
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+	"math"
+	"sync"
+	"sync/atomic"
+)
+
+// Entry is a line of a scan listing (RFC 1939, LIST).
+type Entry struct {
+	Number int   // message number, from 1
+	Size   int64 // in octets, as the server says: a hint, never a length to stop reading at
+}
+
+// UID is a line of a unique-id listing (RFC 1939, UIDL).
+type UID struct {
+	Number int
+	ID     string
+}
+
+const (
+	batchEntries = 512     // entries parsed under one lock
+	batchOctets  = 4 << 10 // of text behind the strings of one batch
+	channelRoom  = 256
+)
+
+// Listing is the response to LIST or UIDL, entry by entry: over a channel with C, or in a plain loop with All. Both take
+// from the same entries.
+//
+// Memory is constant while nobody else wants the session. As soon as another command does, the rest is read into memory
+// and the wire is free; so commands may be called inside the loop.
+type Listing[T any] struct {
+	s     *session
+	hold  hold
+	parse func(lines []byte, text string) (T, string)
+	max   int // entries
+	chans sync.Once
+	ch    chan T
+	over  atomic.Bool   // stopped, or cancelled: deliver no more
+	quit  chan struct{} // closed with over
+
+	wire   sync.Mutex // held by whoever reads the response
+	count  int        // entries so far
+	octets int64
+
+	mu    sync.Mutex // never held while waiting
+	ready []T        // arrived and not yet taken
+	spare []T        // an empty slice to be used again
+	ended bool       // nothing more will arrive
+	done  bool       // all was taken
+	fault error      // why it ended, once the entries before have been taken
+	err   error      // what Err says
+}
+
+func newListing[T any](s *session, max int, parse func([]byte, string) (T, string)) *Listing[T] {
+	return &Listing[T]{s: s, parse: parse, max: max, quit: make(chan struct{})}
+}
+
+// C returns the channel that yields the entries in the server's order. It is closed at the end, at an error, or by Stop;
+// ask Err then. The first call starts the goroutine that feeds it, which ends with the channel or with Client.Close.
+func (l *Listing[T]) C() <-chan T {
+	l.chans.Do(func() {
+		l.ch = make(chan T, channelRoom)
+		go l.feed()
+	})
+	return l.ch
+}
+
+func (l *Listing[T]) feed() {
+	defer close(l.ch)
+	var batch []T
+	for {
+		if batch = l.next(batch); batch == nil {
+			return
+		}
+		for _, e := range batch {
+			select { // the cheap case first: it is the common one
+			case l.ch <- e:
+				if !l.over.Load() {
+					continue
+				}
+			default:
+			}
+			if l.over.Load() {
+				return
+			}
+			select {
+			case l.ch <- e:
+			case <-l.quit:
+				return
+			case <-l.s.gone:
+				l.end(ErrClosed)
+				return
+			}
+		}
+	}
+}
+
+// All yields the same entries as C to a plain loop, without a goroutine. Breaking out is Stop. An error comes last, with a zero entry.
+func (l *Listing[T]) All() iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var batch []T
+		for {
+			if batch = l.next(batch); batch == nil {
+				if err := l.Err(); err != nil {
+					var zero T
+					yield(zero, err)
+				}
+				return
+			}
+			for _, e := range batch {
+				if l.over.Load() {
+					break
+				}
+				if !yield(e, nil) {
+					l.Stop()
+					return
+				}
+			}
+		}
+	}
+}
+
+// Err returns why the listing ended before its end; nil while it goes on, once it is complete, and after Stop.
+func (l *Listing[T]) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Stop ends the listing without an error: no more entries are delivered. It does not block, and may be called at any
+// time, from any goroutine. What is left on the wire is read and dropped by whoever wants the session next.
+func (l *Listing[T]) Stop() { l.end(nil) }
+
+// end delivers no more.
+func (l *Listing[T]) end(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over.Load() || l.done {
+		return
+	}
+	l.over.Store(true)
+	l.err = err
+	l.ready, l.spare = nil, nil
+	close(l.quit)
+	l.s.unwatch(&l.hold)
+}
+
+// cancel is called when ctx is done.
+func (l *Listing[T]) cancel() { l.end(fmt.Errorf("pop3: %s: %w", l.hold.name, l.hold.ctx.Err())) }
+
+// next returns the entries that have arrived, waiting for the first, or nil at the end. The slice of the call before is used again.
+func (l *Listing[T]) next(used []T) []T {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done {
+		return nil
+	}
+	if l.spare = used[:0]; l.spare == nil {
+		l.spare = make([]T, 0, batchEntries)
+	}
+	for {
+		switch {
+		case l.over.Load():
+			return nil
+		case len(l.ready) > 0:
+			batch := l.ready
+			l.ready = nil
+			return batch
+		case l.ended:
+			l.done = true
+			if l.err == nil {
+				l.err = l.fault
+			}
+			l.s.unwatch(&l.hold)
+			return nil
+		}
+		l.mu.Unlock()
+		l.advance()
+		l.mu.Lock()
+	}
+}
+
+// clear reads the rest of the response into memory, because somebody waits for the wire.
+func (l *Listing[T]) clear() {
+	for l.advance() {
+	}
+}
+
+// advance reads at least one line from the wire, and reports whether there is more.
+func (l *Listing[T]) advance() bool {
+	l.wire.Lock()
+	defer l.wire.Unlock()
+	l.mu.Lock()
+	ended, into := l.ended, l.spare
+	l.spare = nil
+	l.mu.Unlock()
+	if ended {
+		return false
+	}
+	if err := l.s.enter(&l.hold); err != nil {
+		l.arrive(into[:0], true, err)
+		return false
+	}
+	batch, end, fault, err := l.read(into[:0])
+	switch {
+	case err != nil:
+		l.s.conn.debugBody(l.octets, false)
+		fault = l.s.fail(&l.hold, err)
+		end = true
+	case fault != nil:
+		if err := l.drop(); err != nil {
+			l.s.fail(&l.hold, err)
+		}
+		end = true
+	}
+	l.arrive(batch, end, fault)
+	if !end {
+		l.s.leave(&l.hold)
+		return true
+	}
+	if err == nil {
+		l.s.conn.debugBody(l.octets, true)
+		l.s.end(&l.hold)
+	}
+	return false
+}
+
+// arrive hands over what was read.
+func (l *Listing[T]) arrive(batch []T, end bool, fault error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over.Load() {
+		batch = nil
+	}
+	if len(l.ready) == 0 {
+		l.ready = batch
+	} else {
+		l.ready = append(l.ready, batch...)
+		l.spare = batch[:0]
+	}
+	if end {
+		l.ended, l.fault = true, fault
+	}
+}
+
+// read parses some lines. fault is a line that cannot be parsed, in step; err is fatal.
+func (l *Listing[T]) read(batch []T) (_ []T, end bool, fault, err error) {
+	lines, err := l.s.conn.lines()
+	if err != nil {
+		return batch, false, nil, err
+	}
+	if len(lines) > batchOctets {
+		if i := bytes.LastIndex(lines[:batchOctets], []byte("\r\n")); i >= 0 {
+			lines = lines[:i+2]
+		} else {
+			lines = lines[:bytes.Index(lines, []byte("\r\n"))+2]
+		}
+	}
+	used := 0
+	defer func() {
+		l.s.conn.used(used)
+		l.octets += int64(used)
+	}()
+	var zero T
+	text := ""
+	if _, ok := any(zero).(UID); ok {
+		text = string(lines) // one string for the ids of a batch
+	}
+	for used < len(lines) && len(batch) < batchEntries {
+		n := bytes.IndexByte(lines[used:], '\n') + 1
+		for n < 2 || lines[used+n-2] != '\r' {
+			n += bytes.IndexByte(lines[used+n:], '\n') + 1
+		}
+		line := lines[used : used+n-2]
+		if len(line) == 1 && line[0] == '.' {
+			used += n
+			return batch, true, nil, nil
+		}
+		if len(line) > l.s.conn.maxLine {
+			return batch, false, nil, ErrLineTooLong
+		}
+		idText := ""
+		if text != "" {
+			idText = text[used : used+n-2]
+		}
+		used += n
+		e, reason := l.parse(line, idText)
+		if reason != "" {
+			return batch, false, &ProtocolError{Command: l.hold.name, Line: l.s.conn.redact(quote(line)), Reason: reason}, nil
+		}
+		if l.count++; l.count > l.max {
+			return batch, false, nil, fmt.Errorf("%w: a listing of more than %d entries", ErrLineTooLong, l.max)
+		}
+		batch = append(batch, e)
+	}
+	return batch, false, nil, nil
+}
+
+// drop reads the rest of the response after a line that makes no sense.
+func (l *Listing[T]) drop() error {
+	var dots unstuffer
+	for {
+		text, end, err := l.s.conn.text(&dots)
+		l.octets += int64(len(text))
+		if end || err != nil {
+			return err
+		}
+	}
+}
+
+// parseEntry parses "number size", ignoring what follows (RFC 1939, scan listing).
+func parseEntry(line []byte, _ string) (e Entry, reason string) {
+	number, rest, ok := cutNumber(line)
+	if !ok || number < 1 || number > math.MaxInt {
+		return e, "no message number"
+	}
+	size, rest, ok := cutNumber(rest)
+	if !ok {
+		return e, "no size"
+	}
+	for _, c := range rest {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return e, "control character"
+		}
+	}
+	return Entry{int(number), size}, ""
+}
+
+// parseUID parses "number unique-id"; the unique-id is the rest of the line, cut from text.
+func parseUID(line []byte, text string) (u UID, reason string) {
+	number, rest, ok := cutNumber(line)
+	if !ok || number < 1 || number > math.MaxInt {
+		return u, "no message number"
+	}
+	if len(rest) == 0 {
+		return u, "no unique-id"
+	}
+	for _, c := range rest {
+		if c < ' ' || c == 0x7f {
+			return u, "control character"
+		}
+	}
+	return UID{int(number), text[len(text)-len(rest):]}, ""
+}
+
+// cutNumber takes a number off the front of a line, and the blanks behind it.
+func cutNumber(b []byte) (n int64, rest []byte, ok bool) {
+	i := 0
+	for i < len(b) && b[i] >= '0' && b[i] <= '9' {
+		d := int64(b[i] - '0')
+		if n > (1<<63-1-d)/10 {
+			return 0, nil, false
+		}
+		n = n*10 + d
+		i++
+	}
+	if i == 0 || i < len(b) && b[i] != ' ' && b[i] != '\t' {
+		return 0, nil, false
+	}
+	for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
+		i++
+	}
+	return n, b[i:], true
+}

@@ -1,0 +1,413 @@
+package pop3
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options are the settings of a Client. nil, like the zero value, means the defaults; options are copied.
+type Options struct {
+	// TLSConfig is used by DialTLS and STLS. nil: verified, ServerName from the address, TLS 1.2 or newer.
+	TLSConfig *tls.Config
+	// Dialer connects. nil: &net.Dialer{}.
+	Dialer Dialer
+	// Timeout is the longest silence of the server within a response. 0: two minutes; negative: none.
+	Timeout time.Duration
+	// StallTimeout is the longest silence of a caller holding the session while others wait. 0: five seconds; negative: none.
+	StallTimeout time.Duration
+	// AllowInsecureLogin permits a password in the clear on a connection that is not encrypted.
+	AllowInsecureLogin bool
+	// MaxLineLength is the longest status line or listing line, in octets without CRLF. 0: 16384.
+	MaxLineLength int
+	// MaxEntries is the longest listing, in entries. 0: 1<<24.
+	MaxEntries int
+	// NoPipelining never pipelines, for servers that list PIPELINING and break on it.
+	NoPipelining bool
+	// Logger hears of octets that came unasked and of TLS. nil: nobody does.
+	Logger *slog.Logger
+	// DebugWriter gets the dialogue as "C: " and "S: " lines; secrets replaced, bodies as [N octets]. nil: none.
+	// Writes are not concurrent.
+	DebugWriter io.Writer
+}
+
+// Dialer connects to a server; *net.Dialer is one, and so are those of golang.org/x/net/proxy.
+type Dialer interface {
+	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+func (o *Options) withDefaults() Options {
+	var d Options
+	if o != nil {
+		d = *o
+	}
+	orDefault(&d.Timeout, 2*time.Minute)
+	orDefault(&d.StallTimeout, 5*time.Second)
+	orDefault(&d.MaxLineLength, 16384)
+	orDefault(&d.MaxEntries, 1<<24)
+	if d.Dialer == nil {
+		d.Dialer = &net.Dialer{}
+	}
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	return d
+}
+
+func orDefault[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
+
+// Client is one POP3 session. It is safe for use by many goroutines: commands queue, first in, first out.
+type Client struct {
+	s        *session
+	opts     Options
+	host     string // for the certificate; "" if unknown
+	greeting string
+
+	mu        sync.Mutex
+	caps      Capabilities // nil: not known
+	challenge string
+}
+
+// Dial connects to a server in the clear; the port is 110 if addr has none. It returns after the greeting has been read.
+// A greeting of -ERR is a *ServerError.
+func Dial(ctx context.Context, addr string, opts *Options) (*Client, error) {
+	return dial(ctx, addr, "110", opts, false)
+}
+
+// DialTLS connects to a server over TLS; the port is 995 if addr has none (RFC 8314).
+func DialTLS(ctx context.Context, addr string, opts *Options) (*Client, error) {
+	return dial(ctx, addr, "995", opts, true)
+}
+
+// DialStartTLS connects in the clear and goes on to TLS with STLS (RFC 2595), or fails. The port is 110 if addr has none.
+func DialStartTLS(ctx context.Context, addr string, opts *Options) (*Client, error) {
+	c, err := Dial(ctx, addr, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.StartTLS(ctx, nil); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func dial(ctx context.Context, addr, port string, opts *Options, overTLS bool) (*Client, error) {
+	o := opts.withDefaults()
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
+		addr = net.JoinHostPort(host, port)
+	}
+	nc, err := o.Dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("pop3: connecting to %s: %w", addr, err)
+	}
+	return newClient(ctx, nc, o, host, overTLS)
+}
+
+// NewClient starts a session on a connection that is there already; a *tls.Conn counts as secure. The connection is
+// the Client's from now on, and is closed if an error is returned.
+func NewClient(ctx context.Context, conn net.Conn, opts *Options) (*Client, error) {
+	return newClient(ctx, conn, opts.withDefaults(), "", false)
+}
+
+func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS bool) (*Client, error) {
+	c := &Client{opts: o, host: host}
+	c.s = newSession(newConn(nc, &o), o.StallTimeout)
+	h := &hold{ctx: ctx, name: "connecting"}
+	if err := ctx.Err(); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("pop3: connecting: %w", err)
+	}
+	c.s.turn.TryAcquire(1)
+	c.s.holder, h.onWire = h, true
+	c.s.watch(h, nil)
+	if overTLS {
+		if err := c.s.conn.startTLS(ctx, c.tlsConfig(nil)); err != nil {
+			return nil, c.s.fail(h, fmt.Errorf("TLS handshake: %w", err))
+		}
+	}
+	text, err := c.s.answer(h, "")
+	if err != nil {
+		c.s.fail(h, err)
+		return nil, err
+	}
+	c.greeting, c.challenge = text, challenge(text)
+	c.s.end(h)
+	return c, nil
+}
+
+// tlsConfig is the given one, else that of the options, completed.
+func (c *Client) tlsConfig(config *tls.Config) *tls.Config {
+	if config == nil {
+		config = c.opts.TLSConfig
+	}
+	if config == nil {
+		config = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if config.ServerName == "" {
+		config = config.Clone()
+		config.ServerName = c.host
+	}
+	return config
+}
+
+// Greeting returns the text after the +OK of the greeting.
+func (c *Client) Greeting() string { return c.greeting }
+
+// Challenge returns the APOP timestamp of the greeting, "<...>", or "" (RFC 1939, section 7). One that came before STLS
+// is forgotten with it.
+func (c *Client) Challenge() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.challenge
+}
+
+// TLSConnectionState returns the state of the TLS connection, and whether there is one.
+func (c *Client) TLSConnectionState() (tls.ConnectionState, bool) {
+	return c.s.conn.tlsState()
+}
+
+// Noop does nothing but hear from the server.
+func (c *Client) Noop(ctx context.Context) error {
+	_, err := c.s.short(ctx, "NOOP")
+	return err
+}
+
+// Stat returns how many messages there are, and their size in octets, both without those marked as deleted.
+func (c *Client) Stat(ctx context.Context) (count int, size int64, err error) {
+	text, err := c.s.short(ctx, "STAT")
+	if err != nil {
+		return 0, 0, err
+	}
+	n, rest, ok := cutNumber([]byte(text))
+	if size, _, sized := cutNumber(rest); ok && sized && int64(int(n)) == n {
+		return int(n), size, nil
+	}
+	return 0, 0, c.nonsense("STAT", text, "not a count and a size")
+}
+
+// List lists the messages with their sizes. The listing holds the session until it is read, stopped, or moved out of
+// the way of another command. ctx governs it to its end.
+func (c *Client) List(ctx context.Context) (*Listing[Entry], error) {
+	return list(ctx, c, "LIST", parseEntry)
+}
+
+// UIDL lists the messages with their unique-ids, as List does.
+func (c *Client) UIDL(ctx context.Context) (*Listing[UID], error) {
+	return list(ctx, c, "UIDL", parseUID)
+}
+
+func list[T any](ctx context.Context, c *Client, command string, parse func([]byte, string) (T, string)) (*Listing[T], error) {
+	l := newListing(c.s, c.opts.MaxEntries, parse)
+	l.hold = hold{ctx: ctx, name: command, advice: "Stop it"}
+	if err := c.s.begin(&l.hold); err != nil {
+		return nil, err
+	}
+	c.s.watch(&l.hold, l.cancel)
+	if _, err := c.s.ask(&l.hold, command, command); err != nil {
+		c.s.end(&l.hold)
+		return nil, err
+	}
+	c.s.leave(&l.hold)
+	c.s.clearable(&l.hold, l.clear)
+	return l, nil
+}
+
+// Size returns the size of one message in octets (LIST n).
+func (c *Client) Size(ctx context.Context, number int) (int64, error) {
+	command, line, err := c.one(ctx, "LIST", number)
+	if err != nil {
+		return 0, err
+	}
+	e, reason := parseEntry([]byte(line), line)
+	if reason == "" && e.Number != number {
+		reason = "another message than asked for"
+	}
+	if reason != "" {
+		return 0, c.nonsense(command, line, reason)
+	}
+	return e.Size, nil
+}
+
+// UID returns the unique-id of one message (UIDL n).
+func (c *Client) UID(ctx context.Context, number int) (string, error) {
+	command, line, err := c.one(ctx, "UIDL", number)
+	if err != nil {
+		return "", err
+	}
+	u, reason := parseUID([]byte(line), line)
+	if reason == "" && u.Number != number {
+		reason = "another message than asked for"
+	}
+	if reason != "" {
+		return "", c.nonsense(command, line, reason)
+	}
+	return u.ID, nil
+}
+
+// one sends a command about one message that has a status line for an answer.
+func (c *Client) one(ctx context.Context, verb string, number int) (command, text string, err error) {
+	command = verb + " " + strconv.Itoa(number)
+	if err := checkNumber(command, number); err != nil {
+		return command, "", err
+	}
+	text, err = c.s.short(ctx, command)
+	return command, text, err
+}
+
+// nonsense is a good +OK whose text cannot be understood; the session is in step.
+func (c *Client) nonsense(command, line, reason string) error {
+	return &ProtocolError{Command: command, Line: c.s.conn.redact(quote([]byte(line))), Reason: reason}
+}
+
+// Retr retrieves a message. The caller reads it to its end or closes it; ctx governs it until then.
+func (c *Client) Retr(ctx context.Context, number int) (*Message, error) {
+	command := "RETR " + strconv.Itoa(number)
+	if err := checkNumber(command, number); err != nil {
+		return nil, err
+	}
+	return c.open(ctx, number, command)
+}
+
+// Top retrieves the header of a message, the blank line, and so many lines of its body.
+func (c *Client) Top(ctx context.Context, number, lines int) (*Message, error) {
+	command := topCommand(number, lines)
+	if err := checkNumber(command, number); err != nil {
+		return nil, err
+	}
+	if lines < 0 {
+		return nil, fmt.Errorf("pop3: %s: number of lines below 0", command)
+	}
+	return c.open(ctx, number, command)
+}
+
+func topCommand(number, lines int) string {
+	return "TOP " + strconv.Itoa(number) + " " + strconv.Itoa(lines)
+}
+
+// open sends a command with a multi-line response and leaves that to be read.
+func (c *Client) open(ctx context.Context, number int, command string) (*Message, error) {
+	m := &Message{Number: number, s: c.s, hold: hold{ctx: ctx, name: command, advice: "read it to EOF or Close it"}}
+	if err := c.s.begin(&m.hold); err != nil {
+		return nil, err
+	}
+	var err error
+	if m.Status, err = c.s.ask(&m.hold, command, command); err != nil {
+		c.s.end(&m.hold)
+		return nil, err
+	}
+	m.hold.drain = m.drain
+	c.s.leave(&m.hold)
+	return m, nil
+}
+
+// Dele marks a message as deleted. It is gone once Quit has returned nil.
+func (c *Client) Dele(ctx context.Context, number int) error {
+	_, _, err := c.one(ctx, "DELE", number)
+	return err
+}
+
+// Rset takes all deletion marks back.
+func (c *Client) Rset(ctx context.Context) error {
+	_, err := c.s.short(ctx, "RSET")
+	return err
+}
+
+// Short sends any command whose answer is a status line, and returns the text after +OK.
+func (c *Client) Short(ctx context.Context, command string, args ...string) (text string, err error) {
+	line, err := commandLine(command, args)
+	if err != nil {
+		return "", err
+	}
+	switch verb := strings.ToUpper(command); verb {
+	case "STLS", "AUTH":
+		return "", fmt.Errorf("pop3: %s is not a short command: there is a method for it", verb)
+	case "PASS", "APOP":
+		h := &hold{ctx: ctx, name: verb}
+		if err := c.s.begin(h); err != nil {
+			return "", err
+		}
+		defer c.s.end(h)
+		if verb == "PASS" && !c.mayShowSecrets() {
+			return "", ErrInsecureLogin
+		}
+		c.s.conn.keepSecret(args...)
+		if text, err = c.s.ask(h, line, verb+" ****"); err == nil {
+			c.setCapabilities(nil)
+		}
+		return text, err
+	}
+	return c.s.short(ctx, line)
+}
+
+// Long sends any command whose answer is a multi-line response.
+func (c *Client) Long(ctx context.Context, command string, args ...string) (*Message, error) {
+	line, err := commandLine(command, args)
+	if err != nil {
+		return nil, err
+	}
+	switch verb := strings.ToUpper(command); verb {
+	case "STLS", "AUTH", "PASS", "APOP":
+		return nil, fmt.Errorf("pop3: %s has no multi-line response: there is a method for it", verb)
+	}
+	return c.open(ctx, 0, line)
+}
+
+func commandLine(command string, args []string) (string, error) {
+	if command == "" || strings.ContainsAny(command, " \t") {
+		return "", errors.New("pop3: a command must be one word")
+	}
+	line := strings.Join(append([]string{command}, args...), " ")
+	if err := checkText(line); err != nil {
+		return "", err
+	}
+	return line, nil
+}
+
+// checkText refuses what would end a command or start another one.
+func checkText(texts ...string) error {
+	for _, s := range texts {
+		if strings.ContainsAny(s, "\r\n\x00") {
+			return errors.New("pop3: CR, LF or NUL in an argument")
+		}
+	}
+	return nil
+}
+
+func checkNumber(command string, number int) error {
+	if number < 1 {
+		return fmt.Errorf("pop3: %s: message numbers begin at 1", command)
+	}
+	return nil
+}
+
+// Quit commits the deletions (the UPDATE state of RFC 1939) and closes the session. nil: they are committed. A *ServerError:
+// the server kept some of the messages. Any other error: unknown; where ctx ended while Quit was queued, nothing was sent and
+// the session is as before.
+func (c *Client) Quit(ctx context.Context) error {
+	h := &hold{ctx: ctx, name: "QUIT", takes: true}
+	if err := c.s.begin(h); err != nil {
+		return err
+	}
+	_, err := c.s.ask(h, "QUIT", "QUIT")
+	c.s.finish(h)
+	return err
+}
+
+// Close hangs up at once, from any goroutine, and commits nothing. Calls that wait end with ErrClosed. Closing twice does nothing.
+func (c *Client) Close() error { return c.s.hangUp() }

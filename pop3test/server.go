@@ -1,0 +1,369 @@
+package pop3test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Server is a POP3 server on a port of the loopback interface, or on none at
+// all: see [Server.Pipe]. Fields are set before the first session and left
+// alone from then on.
+type Server struct {
+	// Addr is the address to dial, as host:port. Start sets it.
+	Addr string
+
+	// Maildrop holds the messages; nil holds none.
+	Maildrop Maildrop
+
+	// User and Password open the maildrop; "user" and "secret" where empty.
+	// Password is also the secret of APOP and CRAM-MD5 and the token of
+	// XOAUTH2 and OAUTHBEARER.
+	User, Password string
+
+	// Greeting is the text after the +OK of the greeting; one that names the
+	// package where empty.
+	Greeting string
+
+	// APOP puts a timestamp behind the greeting and allows APOP (RFC 1939,
+	// section 7).
+	APOP bool
+
+	// STLS allows and lists STLS (RFC 2595).
+	STLS bool
+
+	// Pipelining lists PIPELINING (RFC 2449, section 6.6). Commands that come
+	// together are answered one after the other in any case.
+	Pipelining bool
+
+	// UTF8 allows and lists UTF8 (RFC 6856, section 2).
+	UTF8 bool
+
+	// Langs are the languages that LANG lists, each a tag, a blank and a
+	// description, such as "de Deutsch" (RFC 6856, section 3). With none there
+	// is no LANG.
+	Langs []string
+
+	// SASL names the mechanisms of AUTH (RFC 5034), in upper case and in the
+	// order CAPA lists them. Those that work are PLAIN, LOGIN, CRAM-MD5,
+	// XOAUTH2, OAUTHBEARER and EXTERNAL, which wants a certificate from the
+	// client: see TLS. Others are listed and refused.
+	SASL []string
+
+	// Caps are further lines for CAPA, such as "EXPIRE NEVER".
+	Caps []string
+
+	// NoCAPA makes CAPA an unknown command, as it is to old servers.
+	NoCAPA bool
+
+	// NoUSER makes USER and PASS unknown commands.
+	NoUSER bool
+
+	// CapsAfterLogin lists TOP, UIDL and PIPELINING after login only, as
+	// Gmail does.
+	CapsAfterLogin bool
+
+	// LoginRequiresTLS refuses every login in the clear.
+	LoginRequiresTLS bool
+
+	// LoginDropsInput throws away what was sent behind a login before its
+	// answer, as Courier does.
+	LoginDropsInput bool
+
+	// Exclusive refuses a login with [IN-USE] while another session has the
+	// maildrop open.
+	Exclusive bool
+
+	// Dribble sends one octet a write.
+	Dribble bool
+
+	// Latency is the time between the arrival of a command and its answer.
+	// Commands that come together wait together, as on a long line.
+	Latency time.Duration
+
+	// Refuse, where not nil, is asked before a command is obeyed. Where it
+	// returns a text, the answer is -ERR and this text. The verb is in upper
+	// case; n says how many commands with this verb the server has had, this
+	// one included. The greeting has the verb "": refusing it turns the client
+	// away. A refused QUIT deletes nothing and ends the session all the same.
+	// Refuse is called by many goroutines at once.
+	Refuse func(verb string, n int) string
+
+	// TLS is the server's side of TLS; nil will do. Without a certificate it
+	// uses the package's own. Session tickets are never issued.
+	TLS *tls.Config
+
+	// Logf, where not nil, is told every command and status line and why a
+	// session ended. [testing.T.Logf] fits.
+	Logf func(format string, args ...any)
+
+	implicitTLS bool
+	peak        atomic.Int64
+	running     sync.WaitGroup
+
+	mu       sync.Mutex
+	listener net.Listener
+	closed   bool
+	conns    map[net.Conn]bool
+	sessions int
+	verbs    map[string]int
+	commands []byte       // every line that clients sent, each with LF
+	gone     map[int]bool // numbers in Maildrop of messages deleted
+	deleted  []string     // their unique-ids
+	inUse    bool         // by a session, where Exclusive
+}
+
+// NewServer starts and returns a Server with STLS and PIPELINING.
+// The caller should call Close when finished.
+func NewServer(m Maildrop) *Server {
+	s := NewUnstartedServer(m)
+	s.Start()
+	return s
+}
+
+// NewTLSServer starts and returns a Server that speaks TLS from the first
+// octet. The caller should call Close when finished.
+func NewTLSServer(m Maildrop) *Server {
+	s := NewUnstartedServer(m)
+	s.StartTLS()
+	return s
+}
+
+// NewUnstartedServer returns a Server with STLS and PIPELINING that does not
+// listen yet. Change its fields, then call Start or StartTLS, or use it by
+// Pipe alone. The caller should call Close when finished.
+func NewUnstartedServer(m Maildrop) *Server {
+	return &Server{Maildrop: m, STLS: true, Pipelining: true}
+}
+
+// Start begins to listen on a free port of the loopback interface.
+func (s *Server) Start() { s.start(false) }
+
+// StartTLS is Start for a server that speaks TLS from the first octet.
+func (s *Server) StartTLS() { s.start(true) }
+
+func (s *Server) start(implicitTLS bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener != nil || s.closed {
+		panic("pop3test: Server already started")
+	}
+	l, err := listen()
+	if err != nil {
+		panic(fmt.Sprintf("pop3test: failed to listen on a port: %v", err))
+	}
+	s.listener = l
+	s.implicitTLS = implicitTLS
+	s.Addr = l.Addr().String()
+	s.running.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.begin(conn)
+		}
+	})
+}
+
+// listen listens on a free port of the loopback interface.
+func listen() (net.Listener, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return net.Listen("tcp6", "[::1]:0")
+	}
+	return l, nil
+}
+
+// Pipe returns the client's end of a new session over [net.Pipe]. The server
+// need not be started, and no time but that of a [testing/synctest] bubble
+// passes if both are made in it. Where StartTLS was called the session is one
+// with TLS from the first octet.
+func (s *Server) Pipe() net.Conn {
+	client, server := net.Pipe()
+	s.begin(server)
+	return client
+}
+
+// begin serves conn until one side ends the session.
+func (s *Server) begin(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		conn.Close()
+		return
+	}
+	s.sessions++
+	m := &meter{Conn: conn, peak: &s.peak}
+	conn = m
+	if s.Latency > 0 {
+		conn = newReadAhead(conn, s.Latency)
+	}
+	if s.conns == nil {
+		s.conns = make(map[net.Conn]bool)
+	}
+	s.conns[conn] = true
+	ss := newSession(s, s.sessions, conn, m)
+	s.running.Go(func() {
+		ss.serve()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, conn)
+	})
+}
+
+// Close stops listening, hangs up on every session and returns when all have
+// ended. Deletions that no QUIT has committed are forgotten.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	if s.listener != nil {
+		s.listener.Close()
+	}
+	s.mu.Unlock()
+	s.CloseClientConnections()
+	s.running.Wait()
+}
+
+// CloseClientConnections hangs up on every session, without waiting for their
+// ends. It may be called from Refuse or from a method of the Maildrop.
+func (s *Server) CloseClientConnections() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		conn.Close()
+	}
+}
+
+// TLSConfig returns what a client needs to trust the server.
+func (s *Server) TLSConfig() *tls.Config {
+	if s.TLS != nil && len(s.TLS.Certificates) > 0 {
+		return clientConfig(s.TLS.Certificates[0])
+	}
+	return TLSConfig()
+}
+
+// Deleted returns the unique-ids of the messages that are really gone, those
+// whose deletion a QUIT has committed, in the order of their going.
+func (s *Server) Deleted() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.deleted...)
+}
+
+// Remaining returns the unique-ids of the messages that a new session would
+// find.
+func (s *Server) Remaining() []string {
+	count, numbers := s.snapshot()
+	uids := make([]string, count)
+	for i := range uids {
+		uids[i] = s.Maildrop.UID(original(numbers, i+1))
+	}
+	return uids
+}
+
+// Commands returns the lines that clients have sent so far, without CRLF, in
+// the order of their arrival, SASL responses among them. Nothing is hidden,
+// passwords are as they came.
+func (s *Server) Commands() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.commands) == 0 {
+		return nil
+	}
+	return strings.Split(string(bytes.TrimSuffix(s.commands, crlf[1:])), "\n")
+}
+
+// MaxInFlight returns the largest number of commands that a session ever had
+// received and not yet answered. With Latency that is what the client had sent
+// ahead; without, what happened to arrive together. What comes under TLS is
+// not counted.
+func (s *Server) MaxInFlight() int { return int(s.peak.Load()) }
+
+// record keeps a line for Commands.
+func (s *Server) record(line []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commands = append(append(s.commands, line...), '\n')
+}
+
+// refuses asks Refuse.
+func (s *Server) refuses(verb string) string {
+	if s.Refuse == nil {
+		return ""
+	}
+	s.mu.Lock()
+	if s.verbs == nil {
+		s.verbs = make(map[string]int)
+	}
+	s.verbs[verb]++
+	n := s.verbs[verb]
+	s.mu.Unlock()
+	return s.Refuse(verb, n)
+}
+
+// snapshot returns the number of messages there are and their numbers in the
+// Maildrop, which are nil where none is deleted: see original.
+func (s *Server) snapshot() (count int, numbers []int) {
+	if s.Maildrop == nil {
+		return 0, nil
+	}
+	count = s.Maildrop.Count()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.gone) == 0 {
+		return count, nil
+	}
+	numbers = make([]int, 0, count)
+	for n := 1; n <= count; n++ {
+		if !s.gone[n] {
+			numbers = append(numbers, n)
+		}
+	}
+	return len(numbers), numbers
+}
+
+// original returns the number in the Maildrop of a session's message n.
+func original(numbers []int, n int) int {
+	if numbers == nil {
+		return n
+	}
+	return numbers[n-1]
+}
+
+// remove deletes messages, given by number in the Maildrop and unique-id.
+func (s *Server) remove(numbers []int, uids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone == nil {
+		s.gone = make(map[int]bool)
+	}
+	for i, n := range numbers {
+		if !s.gone[n] {
+			s.gone[n] = true
+			s.deleted = append(s.deleted, uids[i])
+		}
+	}
+}
+
+// lock takes the maildrop for a session.
+func (s *Server) lock() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Exclusive && s.inUse {
+		return false
+	}
+	s.inUse = true
+	return true
+}
+
+func (s *Server) unlock() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inUse = false
+}

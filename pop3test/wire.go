@@ -1,0 +1,137 @@
+package pop3test
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A sender sends what a session has to say. It counts commands as answered
+// before their answers go, lest the client's next ones be counted on top.
+type sender struct{ *session }
+
+func (s sender) Write(p []byte) (int, error) {
+	s.meter.open.Add(-s.answered)
+	s.answered = 0
+	if s.srv.Dribble {
+		return dribbler{s.conn}.Write(p)
+	}
+	return s.conn.Write(p)
+}
+
+// A dribbler writes one octet at a time.
+type dribbler struct{ io.Writer }
+
+func (d dribbler) Write(p []byte) (int, error) {
+	for i := range p {
+		if _, err := d.Writer.Write(p[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(p), nil
+}
+
+// A meter counts the lines that have arrived and are not yet answered.
+type meter struct {
+	net.Conn
+	open atomic.Int64
+	peak *atomic.Int64 // the most that open ever was, over all sessions
+	off  atomic.Bool   // what arrives is TLS records
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.Conn.Read(p)
+	if m.off.Load() {
+		return n, err
+	}
+	open := m.open.Add(int64(bytes.Count(p[:n], crlf[1:])))
+	for {
+		peak := m.peak.Load()
+		if open <= peak || m.peak.CompareAndSwap(peak, open) {
+			return n, err
+		}
+	}
+}
+
+// A readAhead reads before it is asked, so that the other side need not wait
+// until it can write, and hands on what it has read when that has the age
+// given. What arrives together is handed on together: delays do not add up.
+type readAhead struct {
+	net.Conn
+	delay  time.Duration
+	chunks chan chunk
+	first  chunk // what Read is handing on
+	close  func() error
+	closed chan struct{}
+}
+
+type chunk struct {
+	data []byte
+	err  error
+	due  time.Time
+}
+
+// newReadAhead begins to read conn, and ends with it or at Close.
+func newReadAhead(conn net.Conn, delay time.Duration) *readAhead {
+	a := &readAhead{
+		Conn:   conn,
+		delay:  delay,
+		chunks: make(chan chunk, 1024), // 4 MiB on the way at most
+		closed: make(chan struct{}),
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a.pump()
+	}()
+	a.close = sync.OnceValue(func() error {
+		close(a.closed)
+		err := conn.Close()
+		<-ended
+		return err
+	})
+	return a
+}
+
+func (a *readAhead) pump() {
+	for {
+		buf := make([]byte, 4096)
+		n, err := a.Conn.Read(buf)
+		select {
+		case a.chunks <- chunk{buf[:n], err, time.Now().Add(a.delay)}:
+		case <-a.closed:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (a *readAhead) Read(p []byte) (int, error) {
+	for len(a.first.data) == 0 {
+		if a.first.err != nil {
+			return 0, a.first.err
+		}
+		select {
+		case a.first = <-a.chunks:
+		case <-a.closed:
+			return 0, net.ErrClosed
+		}
+		timer := time.NewTimer(time.Until(a.first.due))
+		select {
+		case <-timer.C:
+		case <-a.closed:
+			timer.Stop()
+			return 0, net.ErrClosed
+		}
+	}
+	n := copy(p, a.first.data)
+	a.first.data = a.first.data[n:]
+	return n, nil
+}
+
+func (a *readAhead) Close() error { return a.close() }

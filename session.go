@@ -1,0 +1,364 @@
+package pop3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// session serializes: one command is outstanding, callers queue first in, first out, and a multi-line response holds the
+// turn until it is read to its end, closed or failed.
+//
+// Its states are those of every POP3 client: WELCOME until the greeting, WAITING while nobody holds the turn, SHORT while a
+// status line is awaited, LONG_INITIAL while the status line of a multi-line response is, and LONG while such a response is open.
+type session struct {
+	conn  *conn
+	turn  *semaphore.Weighted
+	stall time.Duration
+	gone  chan struct{} // closed by Client.Close: nobody wants anything any more
+
+	mu      sync.Mutex
+	holder  *hold
+	waiters int
+	undone  func() error // drains the response of a holder that the turn was taken from
+	cause   error        // why the session is over; the first cause stays
+}
+
+// hold is one turn of the session. What is below the line is guarded by session.mu.
+type hold struct {
+	ctx    context.Context
+	name   string       // the command, without secrets
+	advice string       // what its caller can do to pass the turn on
+	takes  bool         // takes the turn from a holder that has stalled: QUIT
+	drain  func() error // reads the rest of the open response, if there is one to be discarded
+
+	stop   func() bool // ends ctx's hold over the session; nil while it has none
+	over   bool
+	err    error     // why it ended before its time
+	onWire bool      // somebody is using the conn for it
+	last   time.Time // when the caller last did
+	clear  func()    // moves the rest of the response into memory; nil: it cannot
+	poked  bool      // clear was started
+}
+
+func newSession(c *conn, stall time.Duration) *session {
+	return &session{conn: c, turn: semaphore.NewWeighted(1), stall: stall, gone: make(chan struct{})}
+}
+
+// begin waits for the turn. After a nil error the caller is on the wire, and must end, leave or fail.
+func (s *session) begin(h *hold) error {
+	if err := h.ctx.Err(); err != nil {
+		return fmt.Errorf("pop3: %s: nothing was sent: %w", h.name, err)
+	}
+	if !s.turn.TryAcquire(1) {
+		if err := s.wait(h); err != nil {
+			return err
+		}
+	}
+	return s.start(h)
+}
+
+// start makes h the holder and brings the wire to rest: what was left on it is read, and what nobody asked for is dropped.
+func (s *session) start(h *hold) error {
+	s.mu.Lock()
+	if s.cause != nil {
+		s.turn.Release(1)
+		defer s.mu.Unlock()
+		return closed(s.cause)
+	}
+	s.holder = h
+	h.onWire = true
+	undone := s.undone
+	s.undone = nil
+	s.mu.Unlock()
+	if undone != nil {
+		if err := undone(); err != nil {
+			return s.fail(h, err)
+		}
+		s.conn.release()
+	}
+	if err := s.conn.dropUnasked(); err != nil {
+		return closed(s.fail(h, err))
+	}
+	if err := h.ctx.Err(); err != nil {
+		s.end(h)
+		return fmt.Errorf("pop3: %s: nothing was sent: %w", h.name, err)
+	}
+	return nil
+}
+
+// wait queues for the turn. It ends with ctx, with ErrBusy once the holder has stalled, or with the turn.
+func (s *session) wait(h *hold) error {
+	ctx, cancel := context.WithCancelCause(h.ctx)
+	defer cancel(nil)
+	s.mu.Lock()
+	s.waiters++
+	s.poke()
+	if s.stall > 0 {
+		arrived := time.Now()
+		var timer *time.Timer
+		timer = time.AfterFunc(s.stall, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			left := s.stallLeft(arrived)
+			if left > 0 {
+				timer.Reset(left)
+				return
+			}
+			if h.takes && s.holder.drain != nil {
+				s.take()
+				timer.Reset(s.stall)
+				return
+			}
+			cancel(&busyError{h.name, s.holder.name, s.holder.advice})
+		})
+		defer timer.Stop()
+	}
+	s.mu.Unlock()
+
+	err := s.turn.Acquire(ctx, 1)
+	s.mu.Lock()
+	s.waiters--
+	s.mu.Unlock()
+	if err == nil {
+		return nil
+	}
+	if busy := new(busyError); errors.As(context.Cause(ctx), &busy) {
+		return busy
+	}
+	return fmt.Errorf("pop3: %s: nothing was sent: %w", h.name, err)
+}
+
+// stallLeft returns how long the holder may still be idle before a waiter that came at arrived need not wait any longer.
+// The caller holds mu.
+func (s *session) stallLeft(arrived time.Time) time.Duration {
+	h := s.holder
+	if h == nil || h.onWire || h.clear != nil {
+		return s.stall
+	}
+	since := arrived
+	if h.last.After(since) {
+		since = h.last
+	}
+	return s.stall - time.Since(since)
+}
+
+// take ends the holder's turn and leaves its response to be drained by the next one. The caller holds mu, and knows that
+// the holder is not on the wire.
+func (s *session) take() {
+	h := s.holder
+	s.conn.detach() // its caller may be looking at the buffer
+	s.undone = h.drain
+	h.err = ErrClosed
+	s.endLocked(h)
+}
+
+// poke has the holder clear the wire if it can and somebody waits. The caller holds mu.
+func (s *session) poke() {
+	if h := s.holder; h != nil && h.clear != nil && !h.poked && s.waiters > 0 {
+		h.poked = true
+		go h.clear()
+	}
+}
+
+// clearable says how the rest of h's response can be moved out of the way.
+func (s *session) clearable(h *hold, clear func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.clear = clear
+	s.poke()
+}
+
+// enter goes on the wire for a response that was left open. Its error is why that is over.
+func (s *session) enter(h *hold) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.over {
+		return h.err
+	}
+	h.onWire = true
+	return nil
+}
+
+// leave keeps the turn and leaves the wire.
+func (s *session) leave(h *hold) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.onWire = false
+	h.last = time.Now()
+	if s.cause != nil {
+		h.err = s.cause
+		s.endLocked(h)
+	}
+}
+
+// end passes the turn on. The response was read to its end.
+func (s *session) end(h *hold) {
+	s.conn.release()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLocked(h)
+}
+
+func (s *session) endLocked(h *hold) {
+	if h.over {
+		return
+	}
+	h.over, h.onWire = true, false
+	if h.stop != nil && h.clear == nil { // a listing's entries outlive its turn, and ctx governs those too
+		h.stop()
+	}
+	s.holder = nil
+	s.turn.Release(1)
+}
+
+// fail breaks the session because of err, met on the wire, and returns the cause of its end: err in words, or what
+// broke the session first and so led to err.
+func (s *session) fail(h *hold, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.breakWith(s.explain(h, err))
+	s.conn.buf, s.conn.r, s.conn.w = nil, 0, 0
+	h.err = s.cause
+	s.endLocked(h)
+	return s.cause
+}
+
+func (s *session) explain(h *hold, err error) error {
+	var protocol *ProtocolError
+	switch {
+	case errors.As(err, &protocol):
+		if protocol.Command == "" {
+			protocol.Command = h.name
+		}
+		return protocol
+	case errors.Is(err, ErrLineTooLong):
+		return fmt.Errorf("pop3: %s: %w", h.name, err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &timeoutError{h.name, s.conn.lastWords}
+	}
+	return &lostError{h.name, s.conn.lastWords, err}
+}
+
+// breakWith ends the session; the first cause stays. The caller holds mu.
+func (s *session) breakWith(cause error) error {
+	if s.cause != nil {
+		return nil
+	}
+	s.cause = cause
+	err := s.conn.hangUp()
+	if h := s.holder; h != nil && !h.onWire {
+		h.err = cause
+		s.endLocked(h)
+	}
+	return err
+}
+
+// hangUp ends the session from any goroutine.
+func (s *session) hangUp() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.gone:
+		return nil
+	default:
+	}
+	close(s.gone)
+	return s.breakWith(ErrClosed)
+}
+
+// watch gives h.ctx its hold over the session, just before the first octet is written: once the command is on the
+// wire, giving it up means giving up the session.
+func (s *session) watch(h *hold, onDone func()) {
+	if h.ctx.Done() == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.stop != nil {
+		return
+	}
+	h.stop = context.AfterFunc(h.ctx, func() {
+		s.mu.Lock()
+		if !h.over {
+			s.breakWith(fmt.Errorf("pop3: %s: %w", h.name, h.ctx.Err()))
+		}
+		s.mu.Unlock()
+		if onDone != nil {
+			onDone()
+		}
+	})
+}
+
+// unwatch ends ctx's hold over the session before the turn ends.
+func (s *session) unwatch(h *hold) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.stop != nil {
+		h.stop()
+	}
+}
+
+// ask writes one command line and reads its status line, on the wire. shown is the command without secrets.
+func (s *session) ask(h *hold, line, shown string) (text string, err error) {
+	s.watch(h, nil)
+	if err := s.conn.send(line, shown); err != nil {
+		return "", s.fail(h, err)
+	}
+	return s.answer(h, shown)
+}
+
+// answer reads the status line of a command that was sent. The error is a *ServerError for an -ERR; any other broke the session.
+func (s *session) answer(h *hold, shown string) (text string, err error) {
+	word, text, err := s.conn.status()
+	switch {
+	case err != nil:
+		return "", s.refuse(h, shown, text, err)
+	case word == "-ERR":
+		return "", serverError(shown, text)
+	case word != "+OK":
+		return "", s.refuse(h, shown, word+" "+text, errNoStatus)
+	}
+	return text, nil
+}
+
+// refuse breaks the session over a status line that is none, or that could not be read.
+func (s *session) refuse(h *hold, shown, line string, err error) error {
+	if err == errBareLF || err == errNoStatus {
+		err = &ProtocolError{Command: shown, Line: line, Reason: err.Error()}
+	}
+	return s.fail(h, err)
+}
+
+// short is one turn with one command and a status line.
+func (s *session) short(ctx context.Context, command string) (text string, err error) {
+	h := &hold{ctx: ctx, name: command, advice: "wait for it"}
+	if err := s.begin(h); err != nil {
+		return "", err
+	}
+	text, err = s.ask(h, command, command)
+	s.end(h)
+	return text, err
+}
+
+// finish ends the session after QUIT.
+func (s *session) finish(h *hold) {
+	s.conn.release()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.breakWith(ErrClosed)
+	s.endLocked(h)
+}
+
+// closed is the error of a call that found the session over.
+func closed(cause error) error {
+	if c, ok := cause.(closedError); ok {
+		return c
+	}
+	return closedError{cause}
+}
