@@ -40,6 +40,7 @@ type conn struct {
 	idle      time.Time // when the last response ended
 	logger    *slog.Logger
 	debugger  io.Writer
+	debugging sync.Mutex // the debugger hears one line at a time, also while commands are sent ahead
 
 	mu      sync.Mutex
 	secrets []string // never to be seen in an error, a log or the debug transcript
@@ -187,13 +188,22 @@ func (c *conn) line() ([]byte, error) {
 // errBareLF is a status line that can only hang: it ends in LF alone.
 var errBareLF = errors.New("line ends in a bare LF")
 
-// status reads a status line and returns its first word, "+OK", "-ERR" or the "+" of a SASL challenge, and what follows it,
-// less the blanks. The text of -ERR is without secrets. With errBareLF and errNoStatus the text is the line at fault.
+// status reads a status line and returns its first word, "+OK" or "-ERR", and what follows it, less the blanks.
+// The text of -ERR is without secrets. With errBareLF and errNoStatus the text is the line at fault.
 func (c *conn) status() (word, text string, err error) {
+	word, text, err = c.reply()
+	if word == "+" {
+		return "", c.quoted([]byte("+ " + text)), errNoStatus
+	}
+	return word, text, err
+}
+
+// reply is status where a SASL challenge may come instead: then the word is "+".
+func (c *conn) reply() (word, text string, err error) {
 	for {
 		if end := bytes.IndexByte(c.buf[c.r:c.w], '\n'); end >= 0 {
 			if end == 0 || c.buf[c.r+end-1] != '\r' {
-				return "", c.redact(quote(c.buf[c.r : c.r+end])), errBareLF
+				return "", c.quoted(c.buf[c.r : c.r+end]), errBareLF
 			}
 			break
 		}
@@ -208,13 +218,15 @@ func (c *conn) status() (word, text string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if c.debugger != nil {
-		c.debug("S: ", string(line))
-	}
 	c.lastWords = ""
 	first, rest := line, []byte(nil)
 	if i := bytes.IndexAny(line, " \t"); i >= 0 {
 		first, rest = line[:i], bytes.TrimLeft(line[i:], " \t")
+	}
+	if string(first) == "+" {
+		c.debug("S: ", fmt.Sprintf("+ [%d octets]", len(rest))) // base64 may hide a secret
+	} else if c.debugger != nil {
+		c.debug("S: ", string(line))
 	}
 	switch string(first) {
 	case "+OK":
@@ -224,7 +236,7 @@ func (c *conn) status() (word, text string, err error) {
 	case "+":
 		return "+", string(rest), nil
 	}
-	return "", c.redact(quote(line)), errNoStatus
+	return "", c.quoted(line), errNoStatus
 }
 
 var errNoStatus = errors.New("neither +OK nor -ERR")
@@ -275,30 +287,29 @@ func (c *conn) dropUnasked() error {
 	}
 	c.sock.probing = true
 	defer func() { c.sock.probing = false }()
-	for total := 0; ; {
-		err := c.fill()
-		total += c.w - c.r
-		if c.r < c.w {
-			c.unasked(c.buf[c.r:c.w])
-			c.r, c.w = 0, 0
-		}
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil
-		case err != nil:
-			return err
-		case total > maxUnasked:
-			return &ProtocolError{Reason: "the server sends without end though nothing was asked"}
-		}
+	var err error
+	for err == nil && c.w-c.r <= maxUnasked {
+		err = c.fill()
 	}
+	if c.r < c.w {
+		c.unasked(c.buf[c.r:c.w])
+		c.r, c.w = 0, 0
+	}
+	switch {
+	case err == nil:
+		return &ProtocolError{Reason: "the server sends without end though nothing was asked"}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	}
+	return err
 }
 
 func (c *conn) unasked(b []byte) {
 	b = bytes.TrimRight(b, "\r\n")
 	if i := bytes.LastIndexByte(b, '\n'); i >= 0 && len(b)-i > 1 {
-		c.lastWords = c.redact(quote(b[i+1:]))
+		c.lastWords = c.quoted(b[i+1:])
 	} else {
-		c.lastWords = c.redact(quote(b))
+		c.lastWords = c.quoted(b)
 	}
 	c.logger.Warn("pop3: dropped octets that nobody asked for", "octets", len(b), "last", printable(c.lastWords))
 }
@@ -306,7 +317,10 @@ func (c *conn) unasked(b []byte) {
 // debug writes one line of the transcript.
 func (c *conn) debug(who, text string) {
 	if c.debugger != nil {
-		fmt.Fprintf(c.debugger, "%s%s\n", who, printable(c.redact(text)))
+		text = printable(c.redact(text))
+		c.debugging.Lock()
+		defer c.debugging.Unlock()
+		fmt.Fprintf(c.debugger, "%s%s\n", who, text)
 	}
 }
 
@@ -315,6 +329,8 @@ func (c *conn) debugBody(octets int64, whole bool) {
 	if c.debugger == nil {
 		return
 	}
+	c.debugging.Lock()
+	defer c.debugging.Unlock()
 	if whole {
 		fmt.Fprintf(c.debugger, "S: [%d octets]\n", octets)
 	} else {
@@ -336,6 +352,8 @@ func (c *conn) keepSecret(secrets ...string) {
 			}
 		}
 	}
+	// The longest first: one may be part of another.
+	slices.SortFunc(c.secrets, func(a, b string) int { return len(b) - len(a) })
 }
 
 func (c *conn) redact(s string) string {
@@ -346,3 +364,6 @@ func (c *conn) redact(s string) string {
 	}
 	return s
 }
+
+// quoted is what an error may show of a line. It is cut behind the redaction, which would not know half a secret.
+func (c *conn) quoted(line []byte) string { return quote([]byte(c.redact(string(line)))) }

@@ -302,17 +302,18 @@ func topCommand(number, lines int) string {
 
 // open sends a command with a multi-line response and leaves that to be read.
 func (c *Client) open(ctx context.Context, number int, command string) (*Message, error) {
-	m := &Message{Number: number, s: c.s, hold: hold{ctx: ctx, name: command, advice: "read it to EOF or Close it"}}
-	if err := c.s.begin(&m.hold); err != nil {
+	m := &Message{Number: number, s: c.s, own: hold{ctx: ctx, name: command, advice: "read it to EOF or Close it"}}
+	m.hold = &m.own
+	if err := c.s.begin(m.hold); err != nil {
 		return nil, err
 	}
 	var err error
-	if m.Status, err = c.s.ask(&m.hold, command, command); err != nil {
-		c.s.end(&m.hold)
+	if m.Status, err = c.s.ask(m.hold, command, command); err != nil {
+		c.s.end(m.hold)
 		return nil, err
 	}
 	m.hold.drain = m.drain
-	c.s.leave(&m.hold)
+	c.s.leave(m.hold)
 	return m, nil
 }
 

@@ -19,6 +19,7 @@ type socket struct {
 	net.Conn
 	timeout time.Duration // longest wait in one Read or Write; not positive: none
 	probing bool          // Read takes what is there and does not wait
+	patient bool          // Write waits for ever: the peer may have to wait for our reading first
 
 	raw  syscall.RawConn // nil where the connection has none
 	look func(fd uintptr) bool
@@ -55,7 +56,7 @@ func (s *socket) Read(p []byte) (int, error) {
 }
 
 func (s *socket) Write(p []byte) (int, error) {
-	if s.timeout > 0 {
+	if s.timeout > 0 && !s.patient {
 		s.Conn.SetWriteDeadline(time.Now().Add(s.timeout))
 	}
 	return s.Conn.Write(p)

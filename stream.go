@@ -15,9 +15,11 @@ type Message struct {
 	Number int    // the message number; 0 for Long
 	Status string // text after +OK
 
-	s    *session
-	hold hold
-	dots unstuffer
+	s     *session
+	own   hold
+	hold  *hold // its own, or that of its batch
+	batch bool
+	dots  unstuffer
 
 	mu      sync.Mutex
 	text    []byte // arrived and not yet read; in the conn's buffer
@@ -29,9 +31,8 @@ type Message struct {
 
 var errConcurrent = errors.New("pop3: Read while WriteTo is writing")
 
-// drain reads the rest of the response, on the wire.
+// drain reads the rest of the response, on the wire. Somebody may be stuck in the Write of WriteTo meanwhile.
 func (m *Message) drain() error {
-	m.text = nil
 	for !m.whole {
 		var err error
 		if _, m.whole, err = m.s.conn.text(&m.dots); err != nil {
@@ -49,7 +50,7 @@ func (m *Message) fetch() error {
 	if m.writing {
 		return errConcurrent
 	}
-	if m.err = m.s.enter(&m.hold); m.err != nil {
+	if m.err = m.s.enter(m.hold); m.err != nil {
 		return m.err
 	}
 	if len(m.text) > 0 || m.whole {
@@ -59,7 +60,7 @@ func (m *Message) fetch() error {
 	if m.text, m.whole, err = m.s.conn.text(&m.dots); err != nil {
 		m.text = nil
 		m.s.conn.debugBody(m.octets, false)
-		m.err = m.s.fail(&m.hold, err)
+		m.err = m.s.fail(m.hold, err)
 	}
 	return m.err
 }
@@ -67,12 +68,21 @@ func (m *Message) fetch() error {
 // settle leaves the wire, for good if nothing is left to be read.
 func (m *Message) settle() {
 	if !m.whole || len(m.text) > 0 {
-		m.s.leave(&m.hold)
+		m.s.leave(m.hold)
 		return
 	}
 	m.s.conn.debugBody(m.octets, true)
 	m.err = io.EOF
-	m.s.end(&m.hold)
+	m.pass()
+}
+
+// pass ends the message's part in the turn.
+func (m *Message) pass() {
+	if m.batch {
+		m.s.leave(m.hold)
+	} else {
+		m.s.end(m.hold)
+	}
 }
 
 // Read reads the next octets of the message.
@@ -108,9 +118,9 @@ func (m *Message) WriteTo(w io.Writer) (int64, error) {
 			}
 			return total, err
 		}
-		text := m.text
+		text, whole := m.text, m.whole
 		m.text, m.writing = nil, true
-		m.s.leave(&m.hold)
+		m.s.leave(m.hold)
 
 		// A slow Write must not keep Close, Quit or the waiters from seeing that nobody is on the wire.
 		m.mu.Unlock()
@@ -133,8 +143,8 @@ func (m *Message) WriteTo(w io.Writer) (int64, error) {
 			m.text = text[n:]
 			return total, err
 		}
-		if m.whole {
-			if m.err = m.s.enter(&m.hold); m.err != nil {
+		if whole {
+			if m.err = m.s.enter(m.hold); m.err != nil {
 				return total, m.err
 			}
 			m.settle()
@@ -153,7 +163,7 @@ func (m *Message) Close() error {
 		}
 		return nil
 	}
-	if err := m.s.enter(&m.hold); err != nil {
+	if err := m.s.enter(m.hold); err != nil {
 		m.err = ErrClosed
 		return nil
 	}
@@ -162,11 +172,12 @@ func (m *Message) Close() error {
 		m.s.conn.detach()
 	}
 	whole := m.whole && len(m.text) == 0
+	m.text = nil
 	if err := m.drain(); err != nil {
-		m.err = m.s.fail(&m.hold, err)
+		m.err = m.s.fail(m.hold, err)
 		return m.err
 	}
 	m.s.conn.debugBody(m.octets, whole)
-	m.s.end(&m.hold)
+	m.pass()
 	return nil
 }

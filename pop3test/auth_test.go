@@ -243,10 +243,12 @@ func TestAuth(t *testing.T) {
 		"C: AUTH PLAIN " + b64("user\x00user\x00secret") + "\n" + accepted,
 		"C: AUTH PLAIN " + b64("root\x00user\x00secret") + "\n" + wrong,
 		"C: AUTH PLAIN " + b64("\x00user\x00Secret") + "\n" + wrong,
+		"C: AUTH PLAIN " + b64("\x00root\x00secret") + "\n" + wrong,
 		"C: AUTH PLAIN " + b64("user\x00secret") + "\n" + wrong,
 		"C: AUTH PLAIN =\n" + wrong + "C: AUTH PLAIN " + plain + "\n" + accepted,
 		"C: AUTH PLAIN\nS: + \nC:\n" + wrong,
 		"C: AUTH PLAIN\nS: + \nC: *\nS: -ERR authentication cancelled\nC: QUIT\nS: +OK bye\n!close",
+		"C: AUTH PLAIN YR==\nS: -ERR response is not base64\n",
 		"C: AUTH PLAIN ?\nS: -ERR response is not base64\n",
 		"C: AUTH PLAIN " + plain[:5] + "\nS: -ERR response is not base64\n",
 		"C: AUTH PLAIN " + strings.Repeat("A", 300) + "\nS: -ERR line too long\nC: CAPA\nS- +OK",
@@ -288,7 +290,11 @@ func TestAuth(t *testing.T) {
 func TestCRAMMD5(t *testing.T) {
 	s := &Server{SASL: []string{"CRAM-MD5"}}
 	defer s.Close()
-	for password, answer := range map[string]string{"secret": accepted, "Secret": wrong} {
+	for _, test := range []struct{ user, password, answer string }{
+		{"user", "secret", accepted},
+		{"user", "Secret", wrong},
+		{"root", "secret", wrong},
+	} {
 		c := pipe(t, s)
 		c.talk("S: +OK pop3test ready\nC: AUTH CRAM-MD5")
 		line, _ := c.r.ReadString('\n')
@@ -296,9 +302,9 @@ func TestCRAMMD5(t *testing.T) {
 		if err != nil || challenge[0] != '<' {
 			t.Fatalf("challenge %q", line)
 		}
-		mac := hmac.New(md5.New, []byte(password))
+		mac := hmac.New(md5.New, []byte(test.password))
 		mac.Write(challenge)
-		c.talk("C: " + b64(fmt.Sprintf("user %x", mac.Sum(nil))) + "\n" + answer)
+		c.talk("C: " + b64(fmt.Sprintf("%s %x", test.user, mac.Sum(nil))) + "\n" + test.answer)
 	}
 }
 

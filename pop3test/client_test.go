@@ -64,8 +64,8 @@ func (c *client) talk(transcript string) {
 				c.t.Fatalf("line %d: the server sent %q, want %q", st.line, got, st.text)
 			}
 		case closeConn:
-			if rest, _ := io.ReadAll(c.r); len(rest) > 0 {
-				c.t.Fatalf("line %d: the server sent %q and should have hung up", st.line, rest)
+			if rest, err := io.ReadAll(c.r); len(rest) > 0 || err != nil {
+				c.t.Fatalf("line %d: the server sent %q, %v; and should have hung up", st.line, rest, err)
 			}
 		default:
 			c.t.Fatalf("line %d: not for a client", st.line)

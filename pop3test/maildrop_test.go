@@ -96,6 +96,7 @@ func TestTopWriter(t *testing.T) {
 		{"\r\na\r\n", 0, "\r\n"},
 		{"H: 1\r\nH: 2\r\n", 0, "H: 1\r\nH: 2\r\n"},
 		{"H: 1\n\n\r\n\r\na\r\n", 0, "H: 1\n\n\r\n\r\n"},
+		{"H: 1\r\n\n\r\n\r\na\r\n", 0, "H: 1\r\n\n\r\n\r\n"},
 		{"\r\r\n\r\na\r\n", 0, "\r\r\n\r\n"},
 		{"H\r\n\r\na\nb\r\nc\r\n", 1, "H\r\n\r\na\nb\r\n"},
 		{"H\r\n\r\na\rb\r\nc\r\n", 1, "H\r\n\r\na\rb\r\n"},

@@ -187,6 +187,7 @@ var plays = []struct {
 	{"plaintext behind STLS", "C: STLS\nS: +OK\n!tls", func(c *client) {
 		c.talk("C* STLS\\r\\nNOOP\\r\\n\nS: +OK")
 	}, `transcript:3: the client sent "NOOP\r\n" before the handshake`},
+	{"TLS, and gone without reading", "!tls\nC: QUIT", func(c *client) { c.talk("!tls\nC: QUIT"); c.Close() }, ""},
 	{"no trust", "!tls\nS: +OK\n!expect-close", func(c *client) {
 		if err := tls.Client(c.Conn, &tls.Config{ServerName: "localhost"}).Handshake(); err == nil {
 			c.t.Error("the certificate is trusted")
@@ -259,6 +260,18 @@ func TestCut(t *testing.T) {
 	}
 }
 
+// At 0 the client need not have said what comes first.
+func TestCutAtOnce(t *testing.T) {
+	for _, transcript := range []string{"C: STAT\nS: +OK", "!tls\nS: +OK", "!wait 1h\nS: +OK", ""} {
+		s, err := ParseScript(transcript)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Cut = 0
+		newClient(t, s.Play(t)).talk("!close")
+	}
+}
+
 func TestListen(t *testing.T) {
 	s, err := ParseScript("S: +OK ready\nC: QUIT\nS: +OK\n!close")
 	if err != nil {
@@ -271,7 +284,7 @@ func TestListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What comes behind QUIT does not spoil the end.
-	newClient(t, conn).talk("S: +OK ready\nC* QUIT\\r\\nNOOP\\r\\n\nS: +OK\n!close")
+	newClient(t, conn).talk("S: +OK ready\nC* QUIT\\r\\n" + strings.Repeat("x", 1<<20) + "\nS: +OK\n!close")
 	if conn, err := net.Dial("tcp", addr); err == nil {
 		conn.Close()
 		t.Error("a second connection")

@@ -1,0 +1,262 @@
+package pop3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// The window is how many commands may be on their way. It starts small, so that breaking out early leaves little to be
+// drained, and grows by one with every answer: it doubles with each round trip. At its largest the commands still fit
+// into the smallest of socket buffers, so that a server busy writing never keeps us from writing.
+const (
+	firstWindow = 8
+	maxWindow   = 256
+)
+
+// RetrAll retrieves messages in the order given, in one turn of the session, sending the commands ahead where the server lists
+// PIPELINING (RFC 2449, section 6.6).
+//
+// The *Message is never nil, and is valid until the next step of the loop, which discards what was left unread. A message that the
+// server refuses is yielded too: its Read says the *ServerError. An error ends the loop: the session is broken, or a number was
+// below 1 and nothing was sent. Breaking out leaves the session usable. Other commands wait for the loop like for an open message:
+// to delete what was fetched, call DeleAll behind it.
+func (c *Client) RetrAll(ctx context.Context, numbers ...int) iter.Seq2[*Message, error] {
+	return c.messages(ctx, "RetrAll", numbers, func(n int) string { return "RETR " + strconv.Itoa(n) })
+}
+
+// TopAll is RetrAll with the header and so many lines of the body of each message.
+func (c *Client) TopAll(ctx context.Context, lines int, numbers ...int) iter.Seq2[*Message, error] {
+	if lines < 0 {
+		numbers = []int{0} // refused
+	}
+	return c.messages(ctx, "TopAll", numbers, func(n int) string { return topCommand(n, lines) })
+}
+
+// DeleAll marks messages as deleted, in one turn of the session. The error joins a *ServerError for each number refused
+// with what broke the session, if anything did.
+func (c *Client) DeleAll(ctx context.Context, numbers ...int) error {
+	b, err := c.beginBatch(ctx, "DeleAll", numbers, func(n int) string { return "DELE " + strconv.Itoa(n) })
+	if b == nil {
+		return err
+	}
+	defer b.close()
+	var refused []error
+	for range numbers {
+		_, err := b.answer()
+		if err != nil {
+			refused = append(refused, err)
+		}
+		if err != nil && !isServerError(err) {
+			break
+		}
+	}
+	return errors.Join(refused...)
+}
+
+func (c *Client) messages(ctx context.Context, name string, numbers []int, command func(n int) string) iter.Seq2[*Message, error] {
+	return func(yield func(*Message, error) bool) {
+		b, err := c.beginBatch(ctx, name, numbers, command)
+		if err != nil {
+			yield(&Message{err: err}, err)
+		}
+		if b == nil {
+			return
+		}
+		b.bodies = true
+		defer b.close()
+		for range numbers {
+			m, err := b.message()
+			if !yield(m, err) || err != nil {
+				return
+			}
+			if err := m.Close(); err != nil {
+				yield(m, err)
+				return
+			}
+		}
+	}
+}
+
+// batch is one turn with many commands. Exactly issued minus answered responses are outstanding, whatever happens.
+type batch struct {
+	c       *Client
+	s       *session
+	hold    hold
+	numbers []int
+	command func(n int) string
+	bodies  bool     // an +OK is followed by a multi-line response
+	current *Message // the one that was yielded last
+
+	written chan struct{} // closed when the writer has ended; nil: there is none
+	mu      sync.Mutex
+	room    sync.Cond
+	issued  int // raised before the write
+	done    int // answered
+	stopped bool
+}
+
+// beginBatch takes the turn, and starts sending. Without numbers it returns nil and nil.
+func (c *Client) beginBatch(ctx context.Context, name string, numbers []int, command func(n int) string) (*batch, error) {
+	for _, n := range numbers {
+		if n < 1 {
+			return nil, fmt.Errorf("pop3: %s: message numbers begin at 1, numbers of lines at 0; nothing was sent", name)
+		}
+	}
+	if len(numbers) == 0 {
+		return nil, nil
+	}
+	b := &batch{c: c, s: c.s, numbers: numbers, command: command}
+	b.hold = hold{ctx: ctx, name: name, advice: "end the loop"}
+	b.room.L = &b.mu
+	if err := c.s.begin(&b.hold); err != nil {
+		return nil, err
+	}
+	pipelining := false
+	if !c.opts.NoPipelining {
+		caps, err := c.knownCapabilities(&b.hold)
+		if err != nil {
+			c.s.end(&b.hold)
+			return nil, err
+		}
+		pipelining = caps.Has("PIPELINING")
+	}
+	c.s.watch(&b.hold, nil)
+	b.hold.drain = b.drain
+	if pipelining && len(numbers) > 1 {
+		b.written = make(chan struct{})
+		c.s.conn.sock.patient = true
+		c.s.conn.sock.SetWriteDeadline(time.Time{})
+		go b.writeAhead()
+	}
+	c.s.leave(&b.hold)
+	return b, nil
+}
+
+// writeAhead keeps the window full, refilling it when half of it is answered.
+func (b *batch) writeAhead() {
+	defer close(b.written)
+	var lines []byte
+	for {
+		b.mu.Lock()
+		window := min(firstWindow+b.done, maxWindow)
+		for !b.stopped && b.issued-b.done > window/2 {
+			b.room.Wait()
+			window = min(firstWindow+b.done, maxWindow)
+		}
+		first := b.issued
+		if !b.stopped {
+			b.issued = min(b.done+window, len(b.numbers))
+		}
+		last := b.issued
+		b.mu.Unlock()
+		if first == last {
+			return
+		}
+		lines = lines[:0]
+		for _, n := range b.numbers[first:last] {
+			command := b.command(n)
+			b.s.conn.debug("C: ", command)
+			lines = append(append(lines, command...), "\r\n"...)
+		}
+		if b.s.conn.write(lines) != nil {
+			return // whoever reads will hear why
+		}
+	}
+}
+
+// answer reads the next status line. The error is a *ServerError, or that of a broken session.
+func (b *batch) answer() (text string, err error) {
+	if err := b.s.enter(&b.hold); err != nil {
+		return "", err
+	}
+	command := b.command(b.numbers[b.done])
+	if b.written == nil {
+		b.issued++
+		text, err = b.s.ask(&b.hold, command, command)
+	} else {
+		text, err = b.s.answer(&b.hold, command)
+	}
+	b.answered()
+	if err == nil || isServerError(err) {
+		b.s.leave(&b.hold)
+	}
+	return text, err
+}
+
+func (b *batch) answered() {
+	b.mu.Lock()
+	b.done++
+	b.mu.Unlock()
+	b.room.Signal()
+}
+
+// message reads the next status line and returns the message behind it.
+func (b *batch) message() (*Message, error) {
+	m := &Message{Number: b.numbers[b.done], s: b.s, hold: &b.hold, batch: true}
+	m.Status, m.err = b.answer()
+	if m.err == nil {
+		b.current = m
+		return m, nil
+	}
+	b.current = nil
+	if isServerError(m.err) {
+		return m, nil
+	}
+	return m, m.err
+}
+
+// close ends the batch: it sends no more, reads what is outstanding, and passes the turn on.
+func (b *batch) close() {
+	if b.current != nil {
+		b.current.Close()
+	}
+	if b.s.enter(&b.hold) != nil {
+		b.stop()
+		return
+	}
+	if err := b.drain(); err != nil {
+		b.s.fail(&b.hold, err)
+		return
+	}
+	b.s.end(&b.hold)
+}
+
+func (b *batch) stop() {
+	b.mu.Lock()
+	b.stopped = true
+	b.mu.Unlock()
+	b.room.Signal()
+}
+
+// drain reads all responses that are outstanding, on the wire.
+func (b *batch) drain() error {
+	b.stop()
+	if b.current != nil {
+		if err := b.current.drain(); err != nil {
+			return err
+		}
+	}
+	for b.done < b.issued {
+		word, _, err := b.s.conn.status()
+		if err != nil {
+			return err
+		}
+		if word == "+OK" && b.bodies {
+			rest := Message{s: b.s}
+			if err := rest.drain(); err != nil {
+				return err
+			}
+		}
+		b.answered()
+	}
+	if b.written != nil {
+		<-b.written
+		b.s.conn.sock.patient = false
+	}
+	return nil
+}
