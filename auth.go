@@ -113,7 +113,7 @@ func (c *Client) pass(h *hold, password string) error {
 // APOP logs in with a digest of the greeting's challenge and a shared secret (RFC 1939, section 7). Without a challenge
 // nothing is sent. MD5 is weak: it hides the secret from who listens, not from who can search for it.
 func (c *Client) APOP(ctx context.Context, user, secret string) error {
-	if err := checkText(user); err != nil {
+	if err := checkText(user, secret); err != nil {
 		return err
 	}
 	return c.inTurn(ctx, "APOP", func(h *hold) error {
@@ -192,7 +192,7 @@ func (c *Client) startTLS(h *hold, config *tls.Config) error {
 	if _, err := c.s.ask(h, "STLS", "STLS"); err != nil {
 		return err
 	}
-	if n := c.s.conn.buffered(); n > 0 {
+	if n := c.s.conn.arrived(); n > 0 {
 		return c.s.fail(h, &ProtocolError{Command: "STLS", Reason: fmt.Sprintf("%d octets were injected before the TLS handshake", n)})
 	}
 	c.setCapabilities(nil)
@@ -256,7 +256,7 @@ func (c *Client) auth(h *hold, name string, initial []byte, next func([]byte) ([
 	}
 	var failure string // the error challenge
 	for n := 0; ; n++ {
-		word, text, err := c.s.conn.status()
+		word, text, err := c.s.conn.reply()
 		switch {
 		case err != nil:
 			return c.s.refuse(h, shown, text, err)
@@ -276,13 +276,13 @@ func (c *Client) auth(h *hold, name string, initial []byte, next func([]byte) ([
 		default:
 			challenge, err := base64.StdEncoding.DecodeString(text)
 			if err != nil {
-				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: c.s.conn.redact(quote([]byte(text))), Reason: "challenge is not base64"})
+				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: c.s.conn.quoted([]byte(text)), Reason: "challenge is not base64"})
 			}
 			if name == "XOAUTH2" || name == "OAUTHBEARER" {
 				failure = string(challenge)
 			}
 			if next == nil {
-				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: quote(challenge), Reason: "unexpected challenge"})
+				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: c.s.conn.quoted(challenge), Reason: "unexpected challenge"})
 			}
 			c.s.leave(h) // the mechanism may ask a person
 			response, err = next(challenge)
@@ -312,7 +312,7 @@ func (c *Client) cancel(h *hold, shown string, cause error) error {
 	}
 	text, err := c.s.answer(h, shown)
 	if err == nil { // logged in after all, or out of step
-		err = c.s.fail(h, &ProtocolError{Command: shown, Line: c.s.conn.redact(text), Reason: "+OK to a cancelled exchange"})
+		err = c.s.fail(h, &ProtocolError{Command: shown, Line: c.s.conn.quoted([]byte(text)), Reason: "+OK to a cancelled exchange"})
 	}
 	return errors.Join(cause, err)
 }

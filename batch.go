@@ -7,7 +7,6 @@ import (
 	"iter"
 	"strconv"
 	"sync"
-	"time"
 )
 
 // The window is how many commands may be on their way. It starts small, so that breaking out early leaves little to be
@@ -129,8 +128,7 @@ func (c *Client) beginBatch(ctx context.Context, name string, numbers []int, com
 	b.hold.drain = b.drain
 	if pipelining && len(numbers) > 1 {
 		b.written = make(chan struct{})
-		c.s.conn.sock.patient = true
-		c.s.conn.sock.SetWriteDeadline(time.Time{})
+		c.s.conn.sock.waitForever(true)
 		go b.writeAhead()
 	}
 	c.s.leave(&b.hold)
@@ -256,7 +254,7 @@ func (b *batch) drain() error {
 	}
 	if b.written != nil {
 		<-b.written
-		b.s.conn.sock.patient = false
+		b.s.conn.sock.waitForever(false)
 	}
 	return nil
 }

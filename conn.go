@@ -278,11 +278,19 @@ func (c *conn) lines() ([]byte, error) {
 
 func (c *conn) used(n int) { c.r += n }
 
-func (c *conn) buffered() int { return c.w - c.r }
+// arrived returns how many octets are there behind those that were used, without waiting for the peer.
+func (c *conn) arrived() int {
+	if c.r == c.w {
+		c.sock.probing = true
+		c.fill() // whatever is wrong with the connection, its next use will tell
+		c.sock.probing = false
+	}
+	return c.w - c.r
+}
 
 // dropUnasked drops what has arrived though nothing was asked. It does not wait. An error is the connection's end.
 func (c *conn) dropUnasked() error {
-	if !c.sock.canProbe(time.Since(c.idle)) {
+	if !c.sock.worthProbing(time.Since(c.idle)) {
 		return nil
 	}
 	c.sock.probing = true

@@ -27,6 +27,10 @@ func (u *unstuffer) next(b []byte) (text, used int, end bool) {
 	d, s := 0, 0 // b[:d] is text, b[s:] is still to be looked at; b[d:s] is the hole
 	for s < len(b) {
 		if u.at == atStart && b[s] == '.' {
+			if n, k := u.shortLines(b, d, s); k > 0 {
+				d, s = d+n, s+k
+				continue
+			}
 			if len(b)-s < 2 {
 				break
 			}
@@ -43,11 +47,6 @@ func (u *unstuffer) next(b []byte) (text, used int, end bool) {
 			}
 			b[d] = '.'
 			d, s, u.at = d+1, s+1, midLine
-			// Where one line is stuffed, others are: lines under eight octets are not worth a scan and a copy.
-			if n := u.shortLine(b, d, s); n > 0 {
-				d, s = d+n, s+n
-				continue
-			}
 		}
 		e := u.scan(b, s)
 		at := u.state(b, s, e) // before the copy, which may overwrite the octets it looks at
@@ -59,26 +58,31 @@ func (u *unstuffer) next(b []byte) (text, used int, end bool) {
 	return d, s, false
 }
 
-// shortLine moves the line at b[s:] to b[d:] if it ends within eight octets, and returns its length, else 0.
-func (u *unstuffer) shortLine(b []byte, d, s int) int {
-	if len(b)-s < 8 {
-		return 0
-	}
+// shortLines moves stuffed lines from b[s:] to b[d:] as long as they end within eight octets: where one line is
+// stuffed others are, and short ones are not worth a scan and a copy each. It returns the octets of text, and those used.
+func (u *unstuffer) shortLines(b []byte, d, s int) (text, used int) {
 	const ones = 0x0101010101010101
-	w := binary.LittleEndian.Uint64(b[s:])
-	x := w ^ ones*'\n'
-	lf := (x - ones) & ^x & (ones << 7)
-	if lf == 0 {
-		return 0
+	to, from := d, s
+	for len(b)-from > 8 && b[from] == '.' && b[from+1] == '.' {
+		w := binary.LittleEndian.Uint64(b[from+1:]) // from the dot that stays
+		x := w ^ ones*'\n'
+		lf := (x - ones) & ^x & (ones << 7) // the lowest bit set is that of the first LF
+		if lf == 0 {
+			break
+		}
+		n := bits.TrailingZeros64(lf)/8 + 1
+		if from+1-to >= 8 { // all eight octets fit into the hole
+			binary.LittleEndian.PutUint64(b[to:], w)
+		} else {
+			copy(b[to:], b[from+1:from+1+n])
+		}
+		to, from = to+n, from+1+n
+		if byte(w>>(8*(n-2))) != '\r' { // n is at least 2: the dot and the LF
+			u.at = midLine
+			break
+		}
 	}
-	n := bits.TrailingZeros64(lf)/8 + 1
-	u.at = u.state(b, s, s+n)
-	if s-d >= 8 { // all eight fit into the hole
-		binary.LittleEndian.PutUint64(b[d:], w)
-	} else {
-		copy(b[d:], b[s:s+n])
-	}
-	return n
+	return to - d, from - s
 }
 
 // state is the line state before b[i], where u.at is that before b[from].

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Errors of the caller's making, or of the connection's end. Compare with errors.Is.
@@ -86,7 +88,7 @@ func serverError(command, text string) *ServerError {
 // ProtocolError is an answer that is no POP3. Where nobody knows any more where the session stands, it is broken;
 // an answer that is in step and only makes no sense leaves it usable.
 type ProtocolError struct {
-	Command string // the command answered, never with a secret; "" for a greeting
+	Command string // the command answered, never with a secret; "connecting" for a greeting
 	Line    string // the line at fault, without CRLF, cut to a sensible length
 	Reason  string
 }
@@ -181,14 +183,14 @@ func (e *busyError) Error() string {
 
 func (e *busyError) Unwrap() error { return ErrBusy }
 
-// printable escapes control characters, which a server could use to write on a terminal or to forge lines of a log.
+// printable escapes what does not print, which a server could use to write on a terminal or to forge lines of a log.
 func printable(s string) string {
-	if strings.IndexFunc(s, isControl) < 0 {
+	if strings.IndexFunc(s, unprintable) < 0 {
 		return s
 	}
 	var b strings.Builder
 	for _, r := range s {
-		if isControl(r) {
+		if unprintable(r) {
 			q := strconv.QuoteRuneToASCII(r)
 			b.WriteString(q[1 : len(q)-1])
 			continue
@@ -198,7 +200,8 @@ func printable(s string) string {
 	return b.String()
 }
 
-func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
+// An octet that is no UTF-8 may be a control character to a terminal that expects another encoding.
+func unprintable(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
 
 // maxQuote bounds what an error quotes of a line.
 const maxQuote = 256

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"strconv"
 	"sync"
 	"sync/atomic"
 )
@@ -24,7 +25,7 @@ type UID struct {
 const (
 	batchEntries = 512     // entries parsed under one lock
 	batchOctets  = 4 << 10 // of text behind the strings of one batch
-	channelRoom  = 256
+	channelRoom  = 4096
 )
 
 // Listing is the response to LIST or UIDL, entry by entry: over a channel with C, or in a plain loop with All. Both take
@@ -36,23 +37,26 @@ type Listing[T any] struct {
 	s     *session
 	hold  hold
 	parse func(lines []byte, text string) (T, string)
-	max   int // entries
-	chans sync.Once
-	ch    chan T
+	max   int           // entries
 	over  atomic.Bool   // stopped, or cancelled: deliver no more
 	quit  chan struct{} // closed with over
 
 	wire   sync.Mutex // held by whoever reads the response
+	whole  bool       // there is no more of it to be read
+	bad    bool       // a line made no sense: the rest is to be dropped
 	count  int        // entries so far
 	octets int64
 
-	mu    sync.Mutex // never held while waiting
-	ready []T        // arrived and not yet taken
-	spare []T        // an empty slice to be used again
-	ended bool       // nothing more will arrive
-	done  bool       // all was taken
-	fault error      // why it ended, once the entries before have been taken
-	err   error      // what Err says
+	mu      sync.Mutex // never held while waiting
+	ready   []T        // arrived and not yet taken
+	spare   []T        // an empty slice to be used again
+	ended   bool       // nothing more will arrive
+	done    bool       // all was taken
+	fault   error      // why it ended, once the entries before have been taken
+	err     error      // what Err says
+	ch      chan T     // what C returns
+	sending bool       // the feeder is at ch
+	shut    bool       // ch is closed
 }
 
 func newListing[T any](s *session, max int, parse func([]byte, string) (T, string)) *Listing[T] {
@@ -62,41 +66,66 @@ func newListing[T any](s *session, max int, parse func([]byte, string) (T, strin
 // C returns the channel that yields the entries in the server's order. It is closed at the end, at an error, or by Stop;
 // ask Err then. The first call starts the goroutine that feeds it, which ends with the channel or with Client.Close.
 func (l *Listing[T]) C() <-chan T {
-	l.chans.Do(func() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ch == nil {
 		l.ch = make(chan T, channelRoom)
 		go l.feed()
-	})
+	}
 	return l.ch
 }
 
 func (l *Listing[T]) feed() {
-	defer close(l.ch)
-	var batch []T
-	for {
-		if batch = l.next(batch); batch == nil {
-			return
+	batch := l.next(nil)
+	for l.atChannel(batch != nil) && l.send(batch) {
+		l.atChannel(false)
+		batch = l.next(batch)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sending = false
+	l.shutChannel()
+}
+
+// atChannel notes whether the feeder is going to send, which it may unless the listing is over.
+func (l *Listing[T]) atChannel(sending bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sending = sending && !l.over.Load()
+	return l.sending
+}
+
+// shutChannel closes ch, once. The caller holds mu.
+func (l *Listing[T]) shutChannel() {
+	if l.ch != nil && !l.shut {
+		l.shut = true
+		close(l.ch)
+	}
+}
+
+// send reports whether the entries of the batch were taken.
+func (l *Listing[T]) send(batch []T) bool {
+	for _, e := range batch {
+		select { // the cheap case first: it is the common one
+		case l.ch <- e:
+			if !l.over.Load() {
+				continue
+			}
+		default:
 		}
-		for _, e := range batch {
-			select { // the cheap case first: it is the common one
-			case l.ch <- e:
-				if !l.over.Load() {
-					continue
-				}
-			default:
-			}
-			if l.over.Load() {
-				return
-			}
-			select {
-			case l.ch <- e:
-			case <-l.quit:
-				return
-			case <-l.s.gone:
-				l.end(ErrClosed)
-				return
-			}
+		if l.over.Load() {
+			return false
+		}
+		select {
+		case l.ch <- e:
+		case <-l.quit:
+			return false
+		case <-l.s.gone:
+			l.end(ErrClosed)
+			return false
 		}
 	}
+	return true
 }
 
 // All yields the same entries as C to a plain loop, without a goroutine. Breaking out is Stop. An error comes last, with a zero entry.
@@ -146,6 +175,9 @@ func (l *Listing[T]) end(err error) {
 	l.err = err
 	l.ready, l.spare = nil, nil
 	close(l.quit)
+	if !l.sending { // the feeder may have to wait for the server before it sees this
+		l.shutChannel()
+	}
 	l.s.unwatch(&l.hold)
 }
 
@@ -194,39 +226,48 @@ func (l *Listing[T]) clear() {
 func (l *Listing[T]) advance() bool {
 	l.wire.Lock()
 	defer l.wire.Unlock()
-	l.mu.Lock()
-	ended, into := l.ended, l.spare
-	l.spare = nil
-	l.mu.Unlock()
-	if ended {
+	if l.whole {
 		return false
 	}
+	l.mu.Lock()
+	into := l.spare
+	l.spare = nil
+	l.mu.Unlock()
 	if err := l.s.enter(&l.hold); err != nil {
-		l.arrive(into[:0], true, err)
+		l.whole = true
+		l.arrive(nil, true, err)
+		return false
+	}
+	if l.bad {
+		l.finish(l.drop())
 		return false
 	}
 	batch, end, fault, err := l.read(into[:0])
 	switch {
 	case err != nil:
-		l.s.conn.debugBody(l.octets, false)
-		fault = l.s.fail(&l.hold, err)
-		end = true
-	case fault != nil:
-		if err := l.drop(); err != nil {
-			l.s.fail(&l.hold, err)
-		}
-		end = true
+		fault = l.finish(err)
+		l.arrive(batch, true, fault)
+		return false
+	case end:
+		l.arrive(batch, true, nil)
+		l.finish(nil)
+		return false
 	}
-	l.arrive(batch, end, fault)
-	if !end {
-		l.s.leave(&l.hold)
-		return true
+	l.bad = fault != nil
+	l.arrive(batch, l.bad, fault)
+	l.s.leave(&l.hold)
+	return true
+}
+
+// finish passes the turn on, or breaks the session and returns the cause.
+func (l *Listing[T]) finish(err error) error {
+	l.whole = true
+	l.s.conn.debugBody(l.octets, err == nil)
+	if err != nil {
+		return l.s.fail(&l.hold, err)
 	}
-	if err == nil {
-		l.s.conn.debugBody(l.octets, true)
-		l.s.end(&l.hold)
-	}
-	return false
+	l.s.end(&l.hold)
+	return nil
 }
 
 // arrive hands over what was read.
@@ -242,7 +283,7 @@ func (l *Listing[T]) arrive(batch []T, end bool, fault error) {
 		l.ready = append(l.ready, batch...)
 		l.spare = batch[:0]
 	}
-	if end {
+	if end && !l.ended {
 		l.ended, l.fault = true, fault
 	}
 }
@@ -350,16 +391,17 @@ func parseUID(line []byte, text string) (u UID, reason string) {
 // cutNumber takes a number off the front of a line, and the blanks behind it.
 func cutNumber(b []byte) (n int64, rest []byte, ok bool) {
 	i := 0
-	for i < len(b) && b[i] >= '0' && b[i] <= '9' {
-		d := int64(b[i] - '0')
-		if n > (1<<63-1-d)/10 {
-			return 0, nil, false
-		}
-		n = n*10 + d
-		i++
+	for ; i < len(b) && b[i]-'0' <= 9; i++ {
+		n = n*10 + int64(b[i]-'0')
 	}
 	if i == 0 || i < len(b) && b[i] != ' ' && b[i] != '\t' {
 		return 0, nil, false
+	}
+	if i > 18 { // it may not have fitted
+		var err error
+		if n, err = strconv.ParseInt(string(b[:i]), 10, 64); err != nil {
+			return 0, nil, false
+		}
 	}
 	for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
 		i++

@@ -107,9 +107,11 @@ func DialStartTLS(ctx context.Context, addr string, opts *Options) (*Client, err
 
 func dial(ctx context.Context, addr, port string, opts *Options, overTLS bool) (*Client, error) {
 	o := opts.withDefaults()
-	host, _, err := net.SplitHostPort(addr)
+	host, given, err := net.SplitHostPort(addr)
 	if err != nil {
 		host = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
+	}
+	if given == "" {
 		addr = net.JoinHostPort(host, port)
 	}
 	nc, err := o.Dialer.DialContext(ctx, "tcp", addr)
@@ -272,7 +274,7 @@ func (c *Client) one(ctx context.Context, verb string, number int) (command, tex
 
 // nonsense is a good +OK whose text cannot be understood; the session is in step.
 func (c *Client) nonsense(command, line, reason string) error {
-	return &ProtocolError{Command: command, Line: c.s.conn.redact(quote([]byte(line))), Reason: reason}
+	return &ProtocolError{Command: command, Line: c.s.conn.quoted([]byte(line)), Reason: reason}
 }
 
 // Retr retrieves a message. The caller reads it to its end or closes it; ctx governs it until then.

@@ -25,8 +25,7 @@ type session struct {
 	mu      sync.Mutex
 	holder  *hold
 	waiters int
-	undone  func() error // drains the response of a holder that the turn was taken from
-	cause   error        // why the session is over; the first cause stays
+	cause   error // why the session is over; the first cause stays
 }
 
 // hold is one turn of the session. What is below the line is guarded by session.mu.
@@ -63,7 +62,7 @@ func (s *session) begin(h *hold) error {
 	return s.start(h)
 }
 
-// start makes h the holder and brings the wire to rest: what was left on it is read, and what nobody asked for is dropped.
+// start makes h the holder and brings the wire to rest: what nobody asked for is dropped.
 func (s *session) start(h *hold) error {
 	s.mu.Lock()
 	if s.cause != nil {
@@ -73,15 +72,7 @@ func (s *session) start(h *hold) error {
 	}
 	s.holder = h
 	h.onWire = true
-	undone := s.undone
-	s.undone = nil
 	s.mu.Unlock()
-	if undone != nil {
-		if err := undone(); err != nil {
-			return s.fail(h, err)
-		}
-		s.conn.release()
-	}
 	if err := s.conn.dropUnasked(); err != nil {
 		return closed(s.fail(h, err))
 	}
@@ -99,14 +90,17 @@ func (s *session) wait(h *hold) error {
 	s.mu.Lock()
 	s.waiters++
 	s.poke()
+	queued := true
 	if s.stall > 0 {
 		arrived := time.Now()
 		var timer *time.Timer
 		timer = time.AfterFunc(s.stall, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			left := s.stallLeft(arrived)
-			if left > 0 {
+			if !queued {
+				return
+			}
+			if left := s.stallLeft(arrived); left > 0 {
 				timer.Reset(left)
 				return
 			}
@@ -124,6 +118,7 @@ func (s *session) wait(h *hold) error {
 	err := s.turn.Acquire(ctx, 1)
 	s.mu.Lock()
 	s.waiters--
+	queued = false
 	s.mu.Unlock()
 	if err == nil {
 		return nil
@@ -148,14 +143,24 @@ func (s *session) stallLeft(arrived time.Time) time.Duration {
 	return s.stall - time.Since(since)
 }
 
-// take ends the holder's turn and leaves its response to be drained by the next one. The caller holds mu, and knows that
-// the holder is not on the wire.
+// take puts the holder's caller out and has the rest of its response discarded. The caller holds mu, and knows that the
+// holder is not on the wire.
 func (s *session) take() {
 	h := s.holder
+	h.over, h.err = true, ErrClosed
+	if h.stop != nil {
+		h.stop()
+	}
 	s.conn.detach() // its caller may be looking at the buffer
-	s.undone = h.drain
-	h.err = ErrClosed
-	s.endLocked(h)
+	rest := &hold{name: h.name, onWire: true}
+	s.holder = rest
+	go func() {
+		if err := h.drain(); err != nil {
+			s.fail(rest, err)
+			return
+		}
+		s.end(rest)
+	}()
 }
 
 // poke has the holder clear the wire if it can and somebody waits. The caller holds mu.
@@ -190,7 +195,9 @@ func (s *session) leave(h *hold) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.onWire = false
-	h.last = time.Now()
+	if s.waiters > 0 { // for one that comes later, the stall counts from its arrival
+		h.last = time.Now()
+	}
 	if s.cause != nil {
 		h.err = s.cause
 		s.endLocked(h)

@@ -1,6 +1,7 @@
 package pop3
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -8,18 +9,22 @@ import (
 	"time"
 )
 
-// A connection that can only be asked what has arrived by waiting a moment is asked after a pause alone.
+// How long a session must have been idle for a look at what has arrived. Where that takes a wait, it is not worth one
+// between commands that follow each other closely; where it takes a system call, that is a tenth of a round trip on loopback.
 const (
-	probePause = 50 * time.Millisecond
-	probeWait  = time.Millisecond
+	lookPause = 100 * time.Microsecond
+	waitPause = 10 * time.Millisecond
+	probeWait = time.Millisecond
 )
 
 // socket is the connection below TLS. It bounds each wait for the peer, and can read without waiting.
 type socket struct {
 	net.Conn
 	timeout time.Duration // longest wait in one Read or Write; not positive: none
-	probing bool          // Read takes what is there and does not wait
-	patient bool          // Write waits for ever: the peer may have to wait for our reading first
+	readBy  time.Time     // the deadlines that are set
+	writeBy time.Time
+	probing bool // Read takes what is there and does not wait
+	patient bool // Write waits for ever: the peer may have to wait for our reading first
 
 	raw  syscall.RawConn // nil where the connection has none
 	look func(fd uintptr) bool
@@ -42,35 +47,78 @@ func newSocket(nc net.Conn, timeout time.Duration) *socket {
 	return s
 }
 
-// canProbe reports whether a look at the socket costs next to nothing after so long a pause.
-func (s *socket) canProbe(pause time.Duration) bool { return s.raw != nil || pause >= probePause }
+// worthProbing reports whether something may have arrived in so long a pause that is worth the look.
+func (s *socket) worthProbing(pause time.Duration) bool {
+	if s.raw == nil {
+		return pause >= waitPause
+	}
+	return pause >= lookPause
+}
+
+// Setting a deadline costs a tenth of a round trip on loopback. So one is moved only when half of it is used up, and a
+// timeout that comes before its time is waited out.
 
 func (s *socket) Read(p []byte) (int, error) {
-	if s.probing {
+	switch {
+	case s.probing:
 		return s.readNow(p)
+	case s.timeout <= 0:
+		return s.Conn.Read(p)
 	}
-	if s.timeout > 0 {
-		s.Conn.SetReadDeadline(time.Now().Add(s.timeout))
+	for due := time.Now().Add(s.timeout); ; {
+		if due.Sub(s.readBy) > s.timeout/2 {
+			s.readBy = due
+			s.Conn.SetReadDeadline(due)
+		}
+		n, err := s.Conn.Read(p)
+		if n > 0 || !early(err, due) {
+			return n, err
+		}
+		s.readBy = time.Time{}
 	}
-	return s.Conn.Read(p)
 }
 
 func (s *socket) Write(p []byte) (int, error) {
-	if s.timeout > 0 && !s.patient {
-		s.Conn.SetWriteDeadline(time.Now().Add(s.timeout))
+	if s.timeout <= 0 || s.patient {
+		return s.Conn.Write(p)
 	}
-	return s.Conn.Write(p)
+	written := 0
+	for due := time.Now().Add(s.timeout); ; {
+		if due.Sub(s.writeBy) > s.timeout/2 {
+			s.writeBy = due
+			s.Conn.SetWriteDeadline(due)
+		}
+		n, err := s.Conn.Write(p[written:])
+		if written += n; !early(err, due) {
+			return written, err
+		}
+		s.writeBy = time.Time{}
+	}
+}
+
+// early reports whether err is a timeout that came before its time.
+func early(err error, due time.Time) bool {
+	return err != nil && errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(due)
+}
+
+// waitForever lets writes wait without end, or no longer.
+func (s *socket) waitForever(on bool) {
+	s.patient = on
+	s.writeBy = time.Time{}
+	s.Conn.SetWriteDeadline(time.Time{})
 }
 
 // readNow says os.ErrDeadlineExceeded where nothing has arrived, which crypto/tls takes for a passing error.
 func (s *socket) readNow(p []byte) (int, error) {
 	if s.raw == nil {
+		s.readBy = time.Time{}
 		s.Conn.SetReadDeadline(time.Now().Add(probeWait))
-		n, err := s.Conn.Read(p)
-		s.Conn.SetReadDeadline(time.Time{})
-		return n, err
+		return s.Conn.Read(p)
 	}
-	s.Conn.SetReadDeadline(time.Time{}) // one that has passed would keep the socket from being looked at
+	if !s.readBy.IsZero() && !time.Now().Before(s.readBy) { // a deadline that has passed would keep the socket from being looked at
+		s.readBy = time.Time{}
+		s.Conn.SetReadDeadline(time.Time{})
+	}
 	s.into = p
 	err := s.raw.Read(s.look)
 	s.into = nil

@@ -149,7 +149,7 @@ func (x *exchange) ask(challenge string) string {
 			x.lost = err
 			return ""
 		}
-		response = string(line)
+		response = line
 	}
 	if response == "*" {
 		x.refusal = "authentication cancelled"

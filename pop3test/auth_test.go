@@ -147,9 +147,6 @@ func TestTLSServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if conn.ConnectionState().DidResume {
-			t.Error("a session was resumed")
-		}
 		newClient(t, conn).talk(walk[:strings.Index(walk, "C: DELE")] + quit)
 	}
 	pipe(t, s).talk("!tls\n" + login)
@@ -282,7 +279,7 @@ func TestAuth(t *testing.T) {
 		c := pipe(t, s)
 		c.talk("S: +OK pop3test ready\n" + transcript)
 		if strings.HasSuffix(transcript, accepted) {
-			c.talk("C: NOOP\nS: +OK \nC: AUTH PLAIN\nS: -ERR not in this state")
+			c.talk("C: NOOP\nS: +OK nothing done\nC: AUTH PLAIN\nS: -ERR not in this state")
 		}
 	}
 }

@@ -35,9 +35,6 @@ func serverConfig(config *tls.Config) *tls.Config {
 	if len(config.Certificates) == 0 && config.GetCertificate == nil && config.GetConfigForClient == nil {
 		config.Certificates = []tls.Certificate{certificate()}
 	}
-	// A ticket comes behind the handshake: over net.Pipe the server would not
-	// get rid of it until the client reads.
-	config.SessionTicketsDisabled = true
 	return config
 }
 

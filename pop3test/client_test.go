@@ -22,7 +22,9 @@ type client struct {
 
 func newClient(t *testing.T, conn net.Conn) *client {
 	t.Cleanup(func() { conn.Close() })
-	return &client{conn, t, bufio.NewReader(conn), TLSConfig()}
+	conf := TLSConfig()
+	conf.ClientSessionCache = tls.NewLRUClientSessionCache(1) // asks for tickets
+	return &client{conn, t, bufio.NewReader(conn), conf}
 }
 
 // dial connects to a started server.

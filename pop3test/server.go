@@ -3,6 +3,7 @@ package pop3test
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -13,7 +14,8 @@ import (
 
 // A Server is a POP3 server on a port of the loopback interface, or on none at
 // all: see [Server.Pipe]. Fields are set before the first session and left
-// alone from then on.
+// alone from then on; where they are zero the server is a plain one of RFC 1939
+// with CAPA.
 type Server struct {
 	// Addr is the address to dial, as host:port. Start sets it.
 	Addr string
@@ -95,11 +97,12 @@ type Server struct {
 	Refuse func(verb string, n int) string
 
 	// TLS is the server's side of TLS; nil will do. Without a certificate it
-	// uses the package's own. Session tickets are never issued.
+	// uses the package's own.
 	TLS *tls.Config
 
-	// Logf, where not nil, is told every command and status line and why a
-	// session ended. [testing.T.Logf] fits.
+	// Logf, where not nil, is told every command, with its passwords, every
+	// status line and why a session was lost. [testing.T.Logf] fits. It is
+	// called by many goroutines at once.
 	Logf func(format string, args ...any)
 
 	implicitTLS bool
@@ -163,10 +166,14 @@ func (s *Server) start(implicitTLS bool) {
 	s.running.Go(func() {
 		for {
 			conn, err := l.Accept()
-			if err != nil {
+			switch {
+			case err == nil:
+				s.begin(conn)
+			case errors.Is(err, net.ErrClosed):
 				return
+			default: // too many open files
+				time.Sleep(10 * time.Millisecond)
 			}
-			s.begin(conn)
 		}
 	})
 }
@@ -181,9 +188,9 @@ func listen() (net.Listener, error) {
 }
 
 // Pipe returns the client's end of a new session over [net.Pipe]. The server
-// need not be started, and no time but that of a [testing/synctest] bubble
-// passes if both are made in it. Where StartTLS was called the session is one
-// with TLS from the first octet.
+// need not be started; one that is not can be made and used within a
+// [testing/synctest] bubble. After StartTLS the session is one with TLS from
+// the first octet.
 func (s *Server) Pipe() net.Conn {
 	client, server := net.Pipe()
 	s.begin(server)
@@ -286,7 +293,7 @@ func (s *Server) Commands() []string {
 func (s *Server) MaxInFlight() int { return int(s.peak.Load()) }
 
 // record keeps a line for Commands.
-func (s *Server) record(line []byte) {
+func (s *Server) record(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.commands = append(append(s.commands, line...), '\n')

@@ -3,8 +3,6 @@ package pop3test
 import (
 	"bufio"
 	"bytes"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -75,7 +73,7 @@ func (s *session) serve() {
 		s.srv.unlock()
 	}
 	if err != nil {
-		s.logf("%v", err)
+		s.log(err.Error())
 	}
 }
 
@@ -156,12 +154,15 @@ var commands = map[string]command{
 }
 
 // obey answers one command line.
-func (s *session) obey(line []byte) error {
-	text := string(line)
-	verb, arg, hasArg := strings.Cut(text, " ")
+func (s *session) obey(line string) error {
+	verb, arg, hasArg := strings.Cut(line, " ")
 	verb = strings.ToUpper(verb)
 	if verb != "PASS" {
 		s.named = false
+	}
+	if verb == "" { // which means the greeting to Refuse
+		s.fail("unknown command")
+		return nil
 	}
 	if refusal := s.srv.refuses(verb); refusal != "" {
 		s.fail(refusal)
@@ -215,13 +216,13 @@ const (
 	errTooLong syntaxError = "line too long"
 )
 
-// readLine returns a line without its CRLF, valid until the next call. It
-// sends the answers first, unless the next line is here already.
-func (s *session) readLine(limit int) ([]byte, error) {
+// readLine returns a line without its CRLF. It sends the answers first, unless
+// the next line is here already.
+func (s *session) readLine(limit int) (string, error) {
 	here, _ := s.r.Peek(s.r.Buffered())
 	if bytes.IndexByte(here, '\n') < 0 {
 		if err := s.flush(); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
 	line, err := s.r.ReadSlice('\n')
@@ -236,26 +237,23 @@ func (s *session) readLine(limit int) ([]byte, error) {
 		}
 	}
 	if err == io.EOF && len(line) == 0 {
-		return nil, errors.New("the client hung up")
+		return "", errHungUp
 	}
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 
-	size := len(line)
-	line, whole := bytes.CutSuffix(line, crlf)
-	line = bytes.TrimSuffix(line, crlf[1:])
-	s.srv.record(line)
-	if s.srv.Logf != nil {
-		s.logf("C: %s", line)
-	}
+	text, whole := strings.CutSuffix(string(line), "\r\n")
+	text = strings.TrimSuffix(text, "\n")
+	s.srv.record(text)
+	s.log("C: ", text)
 	switch {
-	case size > limit:
-		return nil, errTooLong
+	case len(line) > limit:
+		return "", errTooLong
 	case !whole:
-		return nil, errBareLF
+		return "", errBareLF
 	}
-	return line, nil
+	return text, nil
 }
 
 var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
@@ -291,13 +289,12 @@ func (s *session) status(indicator, text string) {
 	w.WriteString(indicator)
 	w.WriteString(text)
 	w.Write(crlf)
-	if s.srv.Logf != nil {
-		s.logf("S: %s%s", indicator, text)
-	}
+	s.log("S: ", indicator, text)
 }
 
-func (s *session) logf(format string, args ...any) {
+// log tells Logf what the texts say together.
+func (s *session) log(texts ...string) {
 	if s.srv.Logf != nil {
-		s.srv.Logf("pop3test: session %d: %s", s.id, fmt.Sprintf(format, args...))
+		s.srv.Logf("pop3test: session %d: %s", s.id, strings.Join(texts, ""))
 	}
 }

@@ -144,7 +144,7 @@ func (s *session) rset(string) error {
 }
 
 func (s *session) noop(string) error {
-	s.ok("")
+	s.ok("nothing done")
 	return nil
 }
 

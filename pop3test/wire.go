@@ -121,7 +121,11 @@ func (a *readAhead) Read(p []byte) (int, error) {
 		case <-a.closed:
 			return 0, net.ErrClosed
 		}
-		timer := time.NewTimer(time.Until(a.first.due))
+		wait := time.Until(a.first.due)
+		if wait <= 0 {
+			continue
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-a.closed:

@@ -98,7 +98,7 @@ func Start(t testing.TB, dir string, addrs []string, program string, args ...str
 		cmd.Wait()
 		close(p.exited)
 	}()
-	p.guarded = exec.Command("sh", "-c", `read -r _; kill -KILL -- "-$0"`, strconv.Itoa(p.group))
+	p.guarded = exec.Command("sh", "-c", `read -r _; kill -s KILL -- "-$0"`, strconv.Itoa(p.group))
 	ownGroup(p.guarded) // an interrupt at the terminal must not end the guard first
 	if p.guard, err = p.guarded.StdinPipe(); err == nil {
 		err = p.guarded.Start()

@@ -39,8 +39,8 @@ func (s *Server) config(opts Options, port, tlsPort int) string {
 	}
 	yes := map[bool]string{true: "yes", false: "no"}
 	// A process for each session, until that would be too many processes.
-	perProcess := 1
-	if opts.Sessions > 1000 {
+	sessions, perProcess := max(1000, 2*opts.Sessions), 1
+	if sessions > 2000 {
 		perProcess = 100
 	}
 	return strings.NewReplacer(
@@ -49,7 +49,8 @@ func (s *Server) config(opts Options, port, tlsPort int) string {
 		"@uid@", strconv.Itoa(s.uid), "@gid@", strconv.Itoa(s.gid),
 		"@location@", location, "@mechanisms@", mechanisms, "@external@", external,
 		"@lock_session@", yes[opts.LockSession],
-		"@sessions@", strconv.Itoa(max(1000, 2*opts.Sessions)),
+		"@sessions@", strconv.Itoa(sessions+10), // and what the login processes take
+		"@processes@", strconv.Itoa(sessions/perProcess),
 		"@per_process@", strconv.Itoa(perProcess),
 		"@settings@", opts.Settings,
 	).Replace(template)

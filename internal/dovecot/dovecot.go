@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/seed-5b1d5243/pop3/internal/daemon"
+	"github.com/seed-5b1d5243/pop3/internal/mailstore"
 )
 
 // Options say how the server differs from the usual one; the zero value is the usual one.
@@ -40,6 +41,7 @@ type Server struct {
 	uid, gid  int // who owns the mail
 	authority *daemon.Authority
 	process   *daemon.Process
+	delivered int // messages so far
 }
 
 // tokenKey signs the tokens for XOAUTH2 and OAUTHBEARER.
@@ -173,13 +175,7 @@ func (s *Server) own(name string) {
 	if os.Getuid() != 0 {
 		return
 	}
-	err := filepath.WalkDir(filepath.Join(s.dir, name), func(path string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Chown(path, s.uid, s.gid)
-	})
-	if err != nil {
+	if err := mailstore.Own(filepath.Join(s.dir, name), s.uid, s.gid); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -1,0 +1,499 @@
+package pop3_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/md5"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/mail"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-5b1d5243/pop3"
+	"github.com/seed-5b1d5243/pop3/pop3test"
+)
+
+// Read every message.
+func Example() {
+	srv := pop3test.NewTLSServer(pop3test.Messages(
+		"Subject: one\r\n\r\nThis is the first.\r\n",
+		"Subject: two\r\n\r\n.. - .-- ---\r\n",
+	))
+	defer srv.Close()
+
+	ctx := context.Background()
+	c, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Login(ctx, "user", "secret"); err != nil {
+		log.Fatal(err)
+	}
+	messages, err := c.List(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for e, err := range messages.All() {
+		if err != nil {
+			log.Fatal(err)
+		}
+		m, err := c.Retr(ctx, e.Number)
+		if err != nil {
+			log.Fatal(err)
+		}
+		message, err := mail.ReadMessage(m)
+		if err != nil {
+			log.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, message.Body) // nil: the message is whole
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%d: %s (%d octets)\n", m.Number, message.Header.Get("Subject"), n)
+	}
+	if err := c.Quit(ctx); err != nil {
+		log.Fatal(err)
+	}
+
+	// Output:
+	// 1: one (20 octets)
+	// 2: two (14 octets)
+}
+
+// Move all messages out of a mailbox. It may be of any size: while nobody else wants the session the listing
+// stays on the wire, and the first Retr moves the rest of it into memory.
+func ExampleListing_C() {
+	srv := pop3test.NewTLSServer(pop3test.Generate(1000, func(n int) string {
+		return fmt.Sprintf("Subject: message %d\r\n\r\nHow are you?\r\n", n)
+	}))
+	defer srv.Close()
+
+	// move is what the example is about.
+	move := func(ctx context.Context, c *pop3.Client, store func(io.Reader) error) error {
+		messages, err := c.List(ctx)
+		if err != nil {
+			return err
+		}
+		defer messages.Stop() // for the returns below
+		for e := range messages.C() {
+			m, err := c.Retr(ctx, e.Number)
+			if err != nil {
+				return err
+			}
+			err = store(m)
+			m.Close()
+			if err != nil {
+				return err // nothing is deleted without Quit
+			}
+			if err := c.Dele(ctx, e.Number); err != nil {
+				return err
+			}
+		}
+		if err := messages.Err(); err != nil {
+			return err
+		}
+		return c.Quit(ctx) // nil: the deletions are committed
+	}
+
+	ctx := context.Background()
+	c := login(ctx, srv)
+	defer c.Close()
+	stored := 0
+	err := move(ctx, c, func(r io.Reader) error {
+		stored++
+		_, err := io.Copy(io.Discard, r)
+		return err
+	})
+	fmt.Println(err)
+	fmt.Println(stored, "stored,", len(srv.Deleted()), "deleted,", len(srv.Remaining()), "left")
+
+	// Output:
+	// <nil>
+	// 1000 stored, 1000 deleted, 0 left
+}
+
+// Fetch what is new and leave all of it on the server. A message number belongs to one session; the unique-id stays.
+func ExampleClient_UIDL() {
+	srv := pop3test.NewTLSServer(&pop3test.Generated{
+		N:     4,
+		Text:  func(n int) string { return fmt.Sprintf("Subject: message %d\r\n\r\n", n) },
+		UIDOf: func(n int) string { return fmt.Sprint("id-", n) },
+	})
+	defer srv.Close()
+	ctx := context.Background()
+	c := login(ctx, srv)
+	defer c.Close()
+
+	seen := map[string]bool{"id-1": true, "id-3": true} // kept from the last time
+	ids, err := c.UIDL(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for u, err := range ids.All() {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if seen[u.ID] {
+			continue
+		}
+		m, err := c.Retr(ctx, u.Number)
+		if err != nil {
+			log.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, m)
+		if err != nil {
+			log.Fatal(err)
+		}
+		seen[u.ID] = true // io.Copy saw the end: the message is whole
+		fmt.Println(u.ID, n)
+	}
+	if err := c.Quit(ctx); err != nil {
+		log.Fatal(err)
+	}
+
+	// Output:
+	// id-2 22
+	// id-4 22
+}
+
+// Fetch messages and delete them with the commands sent ahead, where the server lists PIPELINING.
+func ExampleClient_RetrAll() {
+	srv := pop3test.NewTLSServer(pop3test.Generate(5, func(n int) string {
+		return fmt.Sprintf("Subject: message %d\r\n\r\n", n)
+	}))
+	defer srv.Close()
+	ctx := context.Background()
+	c := login(ctx, srv)
+	defer c.Close()
+
+	var stored []int
+	for m, err := range c.RetrAll(ctx, 1, 3, 5, 7) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, err := io.Copy(io.Discard, m)
+		var refused *pop3.ServerError
+		if errors.As(err, &refused) { // this one, not the others
+			fmt.Println(m.Number, refused.Text)
+			continue
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		stored = append(stored, m.Number)
+	}
+	if err := c.DeleAll(ctx, stored...); err != nil {
+		log.Fatal(err)
+	}
+	if err := c.Quit(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(stored, len(srv.Deleted()), "deleted")
+
+	// Output:
+	// 7 no such message
+	// [1 3 5] 3 deleted
+}
+
+// Look at the header of a message without fetching its body.
+func ExampleClient_Top() {
+	srv := pop3test.NewTLSServer(pop3test.Messages(
+		"From: Ann <ann@example.org>\r\nSubject: lunch\r\n\r\n" + strings.Repeat("Well, ...\r\n", 100000),
+	))
+	defer srv.Close()
+	ctx := context.Background()
+	c := login(ctx, srv)
+	defer c.Close()
+
+	m, err := c.Top(ctx, 1, 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	message, err := mail.ReadMessage(m)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(message.Header.Get("From"))
+	fmt.Println(message.Header.Get("Subject"))
+
+	// Output:
+	// Ann <ann@example.org>
+	// lunch
+}
+
+// Connect in the clear and go over to TLS, or fail.
+func ExampleDialStartTLS() {
+	srv := pop3test.NewServer(pop3test.Messages("Subject: hello\r\n\r\nHow are you?\r\n"))
+	defer srv.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := pop3.DialStartTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	_, encrypted := c.TLSConnectionState()
+	fmt.Println("encrypted:", encrypted)
+	if err := c.Login(ctx, "user", "secret"); err != nil {
+		log.Fatal(err)
+	}
+	count, size, err := c.Stat(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(count, "message,", size, "octets")
+
+	// Output:
+	// encrypted: true
+	// 1 message, 32 octets
+}
+
+// Bring your own connection, here one that leads nowhere near a network.
+func ExampleNewClient() {
+	srv := pop3test.NewUnstartedServer(pop3test.Messages("Subject: hello\r\n\r\n"))
+	srv.STLS = false
+	defer srv.Close()
+
+	ctx := context.Background()
+	c, err := pop3.NewClient(ctx, srv.Pipe(), &pop3.Options{AllowInsecureLogin: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Println(c.Greeting())
+	fmt.Println(c.Login(ctx, "user", "secret"))
+
+	// Output:
+	// pop3test ready
+	// <nil>
+}
+
+// Log in with an OAuth 2.0 bearer token.
+func ExampleXOAUTH2() {
+	srv := pop3test.NewUnstartedServer(nil)
+	srv.SASL = []string{"XOAUTH2"}
+	srv.Password = "ya29.a-token"
+	srv.StartTLS()
+	defer srv.Close()
+
+	ctx := context.Background()
+	c, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	err = c.Auth(ctx, pop3.XOAUTH2("user", "one that has expired"))
+	var refused *pop3.ServerError
+	if errors.As(err, &refused) && refused.Code == pop3.CodeAuth {
+		fmt.Println(refused.Challenge) // what is wrong with the token
+		err = c.Auth(ctx, pop3.XOAUTH2("user", "ya29.a-token"))
+	}
+	fmt.Println(err)
+
+	// Output:
+	// {"status":"invalid_token","schemes":"bearer","scope":"mail"}
+	// <nil>
+}
+
+// cramMD5 is a SASL mechanism (RFC 2195). Those of github.com/emersion/go-sasl fit as they are.
+type cramMD5 struct{ user, secret string }
+
+func (c cramMD5) Start() (mechanism string, initial []byte, err error) { return "CRAM-MD5", nil, nil }
+
+func (c cramMD5) Next(challenge []byte) (response []byte, err error) {
+	mac := hmac.New(md5.New, []byte(c.secret))
+	mac.Write(challenge)
+	return fmt.Appendf(nil, "%s %x", c.user, mac.Sum(nil)), nil
+}
+
+// Log in with a mechanism of one's own: the type cramMD5 has the methods
+//
+//	func (c cramMD5) Start() (mechanism string, initial []byte, err error) {
+//		return "CRAM-MD5", nil, nil
+//	}
+//
+//	func (c cramMD5) Next(challenge []byte) (response []byte, err error) {
+//		mac := hmac.New(md5.New, []byte(c.secret))
+//		mac.Write(challenge)
+//		return fmt.Appendf(nil, "%s %x", c.user, mac.Sum(nil)), nil
+//	}
+func ExampleClient_Auth() {
+	srv := pop3test.NewUnstartedServer(nil)
+	srv.SASL = []string{"CRAM-MD5"}
+	srv.StartTLS()
+	defer srv.Close()
+
+	ctx := context.Background()
+	c, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	caps, err := c.Capabilities(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(caps["SASL"])
+	fmt.Println(c.Auth(ctx, cramMD5{"user", "secret"}))
+
+	// Output:
+	// [CRAM-MD5]
+	// <nil>
+}
+
+// What the server says, and what to do about it.
+func ExampleServerError() {
+	srv := pop3test.NewUnstartedServer(nil)
+	srv.Exclusive = true
+	srv.StartTLS()
+	defer srv.Close()
+
+	ctx := context.Background()
+	first := login(ctx, srv)
+	defer first.Close()
+
+	second, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer second.Close()
+	err = second.Login(ctx, "user", "secret")
+	var refused *pop3.ServerError
+	switch {
+	case err == nil:
+		fmt.Println("logged in")
+	case errors.Is(err, pop3.ErrInsecureLogin):
+		fmt.Println("nothing was sent: this server has no TLS")
+	case errors.As(err, &refused) && refused.Temporary():
+		fmt.Println("try again later:", refused.Code)
+	case errors.As(err, &refused):
+		fmt.Println("ask for another password:", refused.Text)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
+		fmt.Println("connect again:", err)
+	default:
+		log.Fatal(err)
+	}
+
+	// Output:
+	// try again later: IN-USE
+}
+
+// A message that is not whole never looks so.
+func ExampleMessage() {
+	srv := pop3test.NewTLSServer(half{pop3test.Messages("Subject: hello\r\n\r\nHow are you?\r\n")})
+	defer srv.Close()
+	ctx := context.Background()
+	c := login(ctx, srv)
+	defer c.Close()
+
+	m, err := c.Retr(ctx, 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, m)
+	fmt.Println(n, "octets,", errors.Is(err, io.ErrUnexpectedEOF))
+	err = c.Dele(ctx, 1)
+	fmt.Println(errors.Is(err, pop3.ErrClosed), errors.Is(err, io.ErrUnexpectedEOF))
+
+	// Output:
+	// 14 octets, true
+	// true true
+}
+
+// half is a Maildrop whose messages break off.
+type half struct{ pop3test.Maildrop }
+
+func (h half) WriteMessage(w io.Writer, n int) error {
+	io.WriteString(w, "Subject: hello")
+	return errors.New("disk on fire")
+}
+
+// See what is said. Secrets are not in it, nor are messages.
+func ExampleOptions() {
+	srv := pop3test.NewTLSServer(pop3test.Messages("Subject: hello\r\n\r\nHow are you?\r\n"))
+	defer srv.Close()
+
+	ctx := context.Background()
+	c, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{
+		TLSConfig:   srv.TLSConfig(),
+		Timeout:     30 * time.Second,
+		DebugWriter: os.Stdout,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Login(ctx, "user", "secret"); err != nil {
+		log.Fatal(err)
+	}
+	m, err := c.Retr(ctx, 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, m); err != nil {
+		log.Fatal(err)
+	}
+	if err := c.Quit(ctx); err != nil {
+		log.Fatal(err)
+	}
+
+	// Output:
+	// S: +OK pop3test ready
+	// C: CAPA
+	// S: +OK capability list follows
+	// S: [82 octets]
+	// C: USER user
+	// S: +OK send PASS
+	// C: PASS ****
+	// S: +OK logged in
+	// C: RETR 1
+	// S: +OK message follows
+	// S: [32 octets]
+	// C: QUIT
+	// S: +OK bye
+}
+
+// login starts a session with a test server.
+func login(ctx context.Context, srv *pop3test.Server) *pop3.Client {
+	c, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := c.Login(ctx, "user", "secret"); err != nil {
+		log.Fatal(err)
+	}
+	return c
+}
+
+// The program in README.md is the one of Example, but for what it talks to.
+func TestREADME(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, program, _ := bytes.Cut(readme, []byte("func main() {\n"))
+	program, _, _ = bytes.Cut(program, []byte("}\n```"))
+	_, example, _ := bytes.Cut(source, []byte("defer srv.Close()\n\n"))
+	example, _, _ = bytes.Cut(example, []byte("\n\t// Output:"))
+	want := strings.NewReplacer(
+		`srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()}`, `"pop.example.org", nil`,
+		`"user", "secret"`, `os.Getenv("POP3_USER"), os.Getenv("POP3_PASSWORD")`,
+	).Replace(string(example))
+	if len(want) == 0 || string(program) != want {
+		t.Errorf("main in README.md is\n%s\nwant that of Example:\n%s", program, want)
+	}
+}

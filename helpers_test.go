@@ -1,0 +1,73 @@
+package pop3
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/seed-5b1d5243/pop3/pop3test"
+)
+
+var background = context.Background()
+
+// dialogue connects a client to a server that greets and then follows a transcript; see [pop3test.ParseScript].
+func dialogue(t testing.TB, opts *Options, transcript string) *Client {
+	t.Helper()
+	return connect(t, opts, pop3test.Play(t, "S: +OK ready"+transcript))
+}
+
+// connect starts a session that ends with the test.
+func connect(t testing.TB, opts *Options, conn net.Conn) *Client {
+	t.Helper()
+	c, err := NewClient(background, conn, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// served connects a client to a server and logs in.
+func served(t testing.TB, opts *Options, srv *pop3test.Server) *Client {
+	t.Helper()
+	t.Cleanup(srv.Close)
+	srv.STLS = false
+	o := Options{}
+	if opts != nil {
+		o = *opts
+	}
+	o.AllowInsecureLogin = true
+	c := connect(t, &o, srv.Pipe())
+	must(t, c.Login(background, "user", "secret"))
+	return c
+}
+
+// must stops the test at an error.
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantError wants an error that is all of the targets.
+func wantError(t testing.TB, err error, targets ...error) {
+	t.Helper()
+	for _, target := range targets {
+		if !errors.Is(err, target) {
+			t.Errorf("error %v, want one that is %q", err, target)
+		}
+	}
+}
+
+// readAll wants a message that reads as text, to its end.
+func readAll(t testing.TB, m *Message, err error, text string) {
+	t.Helper()
+	must(t, err)
+	got, err := io.ReadAll(m)
+	if err != nil || string(got) != text {
+		t.Errorf("message %d reads %q, %v; want %q", m.Number, got, err, text)
+	}
+}
