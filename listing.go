@@ -41,10 +41,10 @@ type Listing[T any] struct {
 	over  atomic.Bool   // stopped, or cancelled: deliver no more
 	quit  chan struct{} // closed with over
 
-	wire   sync.Mutex // held by whoever reads the response
-	whole  bool       // there is no more of it to be read
-	bad    bool       // a line made no sense: the rest is to be dropped
-	count  int        // entries so far
+	wire   chan struct{} // holds one while somebody reads the response; a lock that testing/synctest can see
+	whole  bool          // there is no more of it to be read
+	bad    bool          // a line made no sense: the rest is to be dropped
+	count  int           // entries so far
 	octets int64
 
 	mu      sync.Mutex // never held while waiting
@@ -60,7 +60,7 @@ type Listing[T any] struct {
 }
 
 func newListing[T any](s *session, max int, parse func([]byte, string) (T, string)) *Listing[T] {
-	return &Listing[T]{s: s, parse: parse, max: max, quit: make(chan struct{})}
+	return &Listing[T]{s: s, parse: parse, max: max, quit: make(chan struct{}), wire: make(chan struct{}, 1)}
 }
 
 // C returns the channel that yields the entries in the server's order. It is closed at the end, at an error, or by Stop;
@@ -224,8 +224,8 @@ func (l *Listing[T]) clear() {
 
 // advance reads at least one line from the wire, and reports whether there is more.
 func (l *Listing[T]) advance() bool {
-	l.wire.Lock()
-	defer l.wire.Unlock()
+	l.wire <- struct{}{}
+	defer func() { <-l.wire }()
 	if l.whole {
 		return false
 	}

@@ -15,9 +15,9 @@ var sizes = []testCase{
 	{"100,000 messages", func(e *env) {
 		e.long()
 		count := 100_000
-		if e.Slow {
-			count = 5_000
-			e.note(fmt.Sprintf("with %d: delivery is slow", count))
+		if e.Most > 0 {
+			count = e.Most
+			e.note(fmt.Sprintf("with %d: %s", count, e.MostWhy))
 		}
 		user := e.NewUserFunc(e.T, count, func(w io.Writer, i int) error {
 			_, err := fmt.Fprintf(w, "%s\nbody %d\n", header("many", i+1), i+1)

@@ -98,7 +98,7 @@ func TestFetch(t *testing.T) {
 				srv.Start()
 			}
 			defer srv.Close()
-			dir := filepath.Join(t.TempDir(), "a", "Maildir")
+			dir := filepath.Join(t.TempDir(), "Maildir")
 			url := scheme + "://joe%40example.com@" + srv.Addr
 			r := start(t, t.Context(), "fetch", url, dir)
 			r.check(t, 0, "4 messages fetched", "0 deleted")

@@ -21,8 +21,10 @@ type maildir struct {
 	sync bool   // write every message through to the disk
 }
 
-// openMaildir opens a Maildir, and makes it unless something else is there.
+// openMaildir opens a Maildir, and makes it unless something else is there. The
+// folder that it is in must exist.
 func openMaildir(dir string) (*maildir, error) {
+	dir = filepath.Clean(dir)
 	folders := []string{"cur", "new", "tmp"}
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -35,8 +37,8 @@ func openMaildir(dir string) (*maildir, error) {
 			}
 		}
 	}
-	for _, folder := range folders {
-		if err := os.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
+	for _, folder := range append([]string{""}, folders...) {
+		if err := os.Mkdir(filepath.Join(dir, folder), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 	}
@@ -78,15 +80,26 @@ func (d *maildir) deliver(m io.WriterTo, progress io.Writer) (size int64, err er
 	return size, os.Rename(tmp, filepath.Join(d.dir, "new", name))
 }
 
-// commit writes the names of what was delivered through to the disk.
+// commit writes the names of what was delivered through to the disk, and those
+// of the folders, which may be new.
 func (d *maildir) commit() error {
 	if runtime.GOOS == "windows" { // where a folder cannot be synced
 		return nil
 	}
-	f, err := os.Open(filepath.Join(d.dir, "new"))
-	if err != nil {
-		return err
+	parent := filepath.Dir(d.dir)
+	for _, folder := range []string{filepath.Join(d.dir, "new"), d.dir, parent} {
+		f, err := os.Open(folder)
+		if folder == parent && errors.Is(err, fs.ErrPermission) {
+			continue // not the user's to read
+		}
+		if err != nil {
+			return err
+		}
+		err = f.Sync()
+		f.Close()
+		if err != nil {
+			return err
+		}
 	}
-	defer f.Close()
-	return f.Sync()
+	return nil
 }

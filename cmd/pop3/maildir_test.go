@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,8 +26,11 @@ func TestOpenMaildir(t *testing.T) {
 	if _, err := openMaildir(filepath.Join(dir, "letter")); err == nil {
 		t.Error("a file is no Maildir")
 	}
+	if _, err := openMaildir(filepath.Join(dir, "a", "b")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("in a folder that is not there: %v", err)
+	}
 	for range 2 { // made, then found
-		if _, err := openMaildir(filepath.Join(dir, "a", "b")); err != nil {
+		if d, err := openMaildir(dir + "/b/"); err != nil || d.commit() != nil {
 			t.Error(err)
 		}
 	}

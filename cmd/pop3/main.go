@@ -16,7 +16,7 @@
 // follow HOST, and an @ within USER is written %40. With -insecure a pop URL
 // goes on in the clear where the server does not offer STLS. The password is
 // taken from the environment variable POP3_PASSWORD, or asked for on the
-// terminal. MAILDIR is made if it is not there.
+// terminal. MAILDIR is made if it is not there, but not the folder around it.
 //
 // With -delete the messages are deleted from the server, but only once every
 // one that the server gave is in MAILDIR and written to the disk. When

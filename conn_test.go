@@ -1,0 +1,298 @@
+package pop3
+
+import (
+	"bytes"
+	"encoding/base64"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pieces is a connection whose Reads return the strings, one each, and then io.EOF.
+type pieces struct {
+	net.Conn
+	rest []string
+}
+
+func (p *pieces) SetReadDeadline(time.Time) error { return nil }
+func (p *pieces) Close() error                    { return nil }
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.rest[0])
+	if p.rest[0] = p.rest[0][n:]; p.rest[0] == "" {
+		p.rest = p.rest[1:]
+	}
+	return n, nil
+}
+
+// connOn is a conn that hears the strings, with lines of up to eight octets.
+func connOn(heard ...string) *conn {
+	o := (&Options{Timeout: -1, MaxLineLength: 8}).withDefaults()
+	return newConn(&pieces{rest: heard}, &o)
+}
+
+// splits calls try with every split of s in two, and with s octet by octet.
+func splits(s string, try func(pieces ...string)) {
+	for i := range s {
+		if i > 0 {
+			try(s[:i], s[i:])
+		}
+	}
+	if s == "" {
+		try()
+		return
+	}
+	try(s)
+	try(strings.Split(s, "")...)
+}
+
+func TestConnLine(t *testing.T) {
+	splits("12345678\r\n\r\na\nb\rc\r\n.\r\n123456789\r\n", func(heard ...string) {
+		c := connOn(heard...)
+		for _, want := range []string{"12345678", "", "a\nb\rc", "."} {
+			if line, err := c.line(); string(line) != want || err != nil {
+				t.Errorf("%q: line %q, %v; want %q", heard, line, err, want)
+			}
+		}
+		_, err := c.line()
+		wantError(t, err, ErrLineTooLong)
+	})
+	for _, endless := range []string{"x", "\n", "\r"} {
+		_, err := connOn(strings.Repeat(endless, 100), "\r\n").line()
+		wantError(t, err, ErrLineTooLong)
+	}
+	_, err := connOn("cut").line()
+	wantError(t, err, io.EOF)
+}
+
+func TestConnLines(t *testing.T) {
+	const heard = "a\r\nb\nb\r\n\r\nc"
+	splits(heard, func(heard ...string) {
+		c := connOn(heard...)
+		var got string
+		for {
+			lines, err := c.lines()
+			if err != nil {
+				wantError(t, err, io.EOF)
+				break
+			}
+			if !bytes.HasSuffix(lines, []byte("\r\n")) {
+				t.Fatalf("%q: lines %q", heard, lines)
+			}
+			got += string(lines)
+			c.used(len(lines))
+		}
+		if got != "a\r\nb\nb\r\n\r\n" {
+			t.Errorf("%q: lines %q", heard, got)
+		}
+	})
+	_, err := connOn("12345678", "9").lines()
+	wantError(t, err, io.EOF)
+	_, err = connOn("12345678", "9x").lines()
+	wantError(t, err, ErrLineTooLong)
+}
+
+func TestConnStatus(t *testing.T) {
+	for _, test := range []struct {
+		heard, word, text string
+		err               error
+	}{
+		{"+OK\r\n", "+OK", "", nil},
+		{"+OK a\r\n", "+OK", "a", nil},
+		{"+OK\t  a \r\n", "+OK", "a ", nil},
+		{"-ERR\r\n", "-ERR", "", nil},
+		{"-ERR b\r\n", "-ERR", "b", nil},
+		{"+OKAY\r\n", "", "+OKAY", errNoStatus},
+		{"+ok\r\n", "", "+ok", errNoStatus},
+		{"-Err\r\n", "", "-Err", errNoStatus},
+		{"-ERROR\r\n", "", "-ERROR", errNoStatus},
+		{" +OK\r\n", "", " +OK", errNoStatus},
+		{"+ QQ==\r\n", "", "+ QQ==", errNoStatus},
+		{"\r\n", "", "", errNoStatus},
+		{"+OK\n", "", "+OK", errBareLF},
+		{"+O\nK\r\n", "", "+O", errBareLF},
+		{"\n+OK\r\n", "", "", errBareLF},
+		{"+OK\r\r\n", "", "+OK\r", errNoStatus},
+		{"+OK 5678\r\n", "+OK", "5678", nil},
+		{"+OK 56789\r\n", "", "", ErrLineTooLong},
+		{"+OK 56789 and no end", "", "", ErrLineTooLong},
+		{"+OK", "", "", io.EOF},
+		{"", "", "", io.EOF},
+	} {
+		splits(test.heard, func(heard ...string) {
+			word, text, err := connOn(heard...).status()
+			if word != test.word || text != test.text || err != test.err {
+				t.Errorf("status of %q: %q, %q, %v; want %q, %q, %v", heard, word, text, err, test.word, test.text, test.err)
+			}
+		})
+	}
+	if word, text, err := connOn("+ QQ==\r\n").reply(); word != "+" || text != "QQ==" || err != nil {
+		t.Errorf("reply of a challenge: %q, %q, %v", word, text, err)
+	}
+}
+
+func TestConnText(t *testing.T) {
+	const heard = "..a\r\n.b\r\n.\r\n+OK\r\n"
+	splits(heard, func(heard ...string) {
+		c := connOn(heard...)
+		var dots unstuffer
+		var got []byte
+		for end := false; !end; {
+			text, last, err := c.text(&dots)
+			if err != nil || len(text) == 0 && !last {
+				t.Fatalf("%q: text %q, %v, %v", heard, text, last, err)
+			}
+			got = append(got, text...)
+			end = last
+		}
+		if string(got) != ".a\r\n.b\r\n" {
+			t.Errorf("%q: text %q", heard, got)
+		}
+		if word, _, err := c.status(); word != "+OK" || err != nil {
+			t.Errorf("%q: behind the text: %q, %v", heard, word, err)
+		}
+	})
+	c := connOn("a\r", "\n.", "\r")
+	var dots unstuffer
+	var got []byte
+	for {
+		text, end, err := c.text(&dots)
+		if err == io.EOF {
+			break
+		}
+		if end || err != nil {
+			t.Fatalf("cut in the terminator: %v, %v", end, err)
+		}
+		got = append(got, text...)
+	}
+	if string(got) != "a\r\n" {
+		t.Errorf("text before the cut: %q", got)
+	}
+}
+
+func TestConnLendsItsBuffer(t *testing.T) {
+	c := connOn("+OK\r\n", "+OK\r\n")
+	for range 2 {
+		if _, _, err := c.status(); err != nil {
+			t.Fatal(err)
+		}
+		c.release()
+		if c.buf != nil || c.r != 0 || c.w != 0 {
+			t.Errorf("after release: %d octets of buffer, r %d, w %d", len(c.buf), c.r, c.w)
+		}
+	}
+}
+
+func TestDetach(t *testing.T) {
+	c := connOn("one\r\ntwo\r\n" + strings.Repeat("x", 8) + "\r\n")
+	one, err := c.line()
+	must(t, err)
+	c.detach()
+	for _, want := range []string{"two", "xxxxxxxx"} {
+		if line, err := c.line(); string(line) != want || err != nil {
+			t.Errorf("line %q, %v; want %q", line, err, want)
+		}
+		clear(c.buf[:c.r])
+	}
+	if string(one) != "one" {
+		t.Errorf("what was lent before has become %q", one)
+	}
+}
+
+func TestConnSend(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	var transcript strings.Builder
+	o := (&Options{DebugWriter: &transcript}).withDefaults()
+	c := newConn(a, &o)
+	long := strings.Repeat("x", 5000)
+	go func() {
+		c.send("PASS "+long, "PASS ****")
+		c.send("NOOP", "NOOP")
+		a.Close()
+	}()
+	got, _ := io.ReadAll(b)
+	if want := "PASS " + long + "\r\nNOOP\r\n"; string(got) != want {
+		t.Errorf("sent %.40q... of %d octets, want %.40q... of %d", got, len(got), want, len(want))
+	}
+	if transcript.String() != "C: PASS ****\nC: NOOP\n" {
+		t.Errorf("transcript: %q", transcript.String())
+	}
+	if kept := c.out[:cap(c.out)]; bytes.Contains(kept, []byte("xx")) {
+		t.Errorf("the password is still in memory: %.40q", kept)
+	}
+}
+
+func TestRedact(t *testing.T) {
+	c := connOn()
+	c.keepSecret("", "bob", "bob123")
+	in64 := base64.StdEncoding.EncodeToString([]byte("bob123"))
+	for text, want := range map[string]string{
+		"":                          "",
+		"no secret":                 "no secret",
+		"bob123":                    "****",
+		"bobbob123bob":              "************",
+		"wrong: " + in64 + "!":      "wrong: ****!",
+		strings.Repeat("bob123", 2): "********",
+	} {
+		if got := c.redact(text); got != want {
+			t.Errorf("redact(%q) = %q, want %q", text, got, want)
+		}
+	}
+	line := []byte(strings.Repeat("x", maxQuote-3) + "bob123")
+	if got := c.quoted(line); strings.Contains(got, "bob") {
+		t.Errorf("half a secret in %q", got)
+	}
+	if got := c.quoted(bytes.Repeat([]byte("x"), 1000)); len(got) > maxQuote+3 {
+		t.Errorf("a quotation of %d octets", len(got))
+	}
+}
+
+func TestDebugWriter(t *testing.T) {
+	var transcript strings.Builder
+	c := dialogue(t, &Options{DebugWriter: &transcript, AllowInsecureLogin: true}, `
+		C: USER u
+		S: +OK \x1b[1m
+		C: PASS tanstaaf
+		S: +OK not tanstaaf but dGFuc3RhYWY=
+		C: CAPA
+		S: +OK
+		S: TOP
+		S: .
+		C: RETR 1
+		S: +OK
+		S: tanstaaf
+		S: .
+		C: RETR 2
+		S: -ERR gone`)
+	must(t, c.User(background, "u"))
+	must(t, c.Pass(background, "tanstaaf"))
+	_, err := c.Capabilities(background)
+	must(t, err)
+	m, err := c.Retr(background, 1)
+	readAll(t, m, err, "tanstaaf\r\n")
+	c.Retr(background, 2)
+	want := `S: +OK ready
+C: USER u
+S: +OK \x1b[1m
+C: PASS ****
+S: +OK not **** but ****
+C: CAPA
+S: +OK
+S: [5 octets]
+C: RETR 1
+S: +OK
+S: [10 octets]
+C: RETR 2
+S: -ERR gone
+`
+	if transcript.String() != want {
+		t.Errorf("transcript:\n%s\nwant:\n%s", transcript.String(), want)
+	}
+}

@@ -1,0 +1,433 @@
+package pop3
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-5b1d5243/pop3/pop3test"
+)
+
+func TestGreeting(t *testing.T) {
+	for _, test := range []struct {
+		name, transcript string
+		check            func(t *testing.T, err error)
+	}{
+		{"-ERR", "S: -ERR [IN-USE] too many", func(t *testing.T, err error) {
+			refusedWith("", "too many")(t, err)
+			if refused := new(ServerError); !errors.As(err, &refused) || refused.Code != CodeInUse {
+				t.Errorf("error %v", err)
+			}
+		}},
+		{"nothing", "!close", failsWith(io.ErrUnexpectedEOF)},
+		{"cut", "S- +OK rea\n!close", failsWith(io.ErrUnexpectedEOF)},
+		{"cut before LF", `S- +OK ready\r` + "\n!close", failsWith(io.ErrUnexpectedEOF)},
+		{"another protocol", "S: 220 mail.example.org ESMTP\n!expect-close", nil},
+		{"IMAP", "S: * OK IMAP4rev1\n!expect-close", nil},
+		{"+OKAY", "S: +OKAY\n!expect-close", nil},
+		{"lower case", "S: +ok ready\n!expect-close", nil},
+		{"a challenge", "S: + YQ==\n!expect-close", nil},
+		{"blank before", "S:  +OK\n!expect-close", nil},
+		{"empty line", "S: \n!expect-close", nil},
+		{"bare LF", `S- +OK ready\n` + "\n!expect-close", nil},
+		{"a TLS alert", `S- \x15\x03\x01\0\x02\x02\n` + "\n!expect-close", nil},
+		{"a line too long", "S: +OK " + strings.Repeat("x", 16384-3) + "\n!expect-close", failsWith(ErrLineTooLong)},
+		{"a line without end", "S- " + strings.Repeat("x", 20000) + "\n!expect-close", failsWith(ErrLineTooLong)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			conn := pop3test.Play(t, test.transcript)
+			c, err := NewClient(background, conn, nil)
+			if c != nil || err == nil {
+				t.Fatalf("NewClient = %v, %v", c, err)
+			}
+			if test.check != nil {
+				test.check(t, err)
+			} else {
+				wantProtocolError(t, err)
+			}
+			if _, err := conn.Write([]byte("x")); err == nil {
+				t.Error("the connection is still open")
+			}
+		})
+	}
+	for line, text := range map[string]string{
+		`+OK`:                               "",
+		`+OK `:                              "",
+		`+OK\tready`:                        "ready",
+		`+OK   ready `:                      "ready ",
+		`+OK \xff\0`:                        "\xff\x00",
+		"+OK " + strings.Repeat("x", 16380): strings.Repeat("x", 16380),
+	} {
+		conn := pop3test.Play(t, "S: "+line)
+		if c := connect(t, nil, conn); c.Greeting() != text {
+			t.Errorf("greeting %q, want %q", c.Greeting(), text)
+		}
+	}
+}
+
+// TestStatusLines: what is neither +OK nor -ERR breaks the session, for nobody knows where it stands.
+func TestStatusLines(t *testing.T) {
+	for _, test := range []struct{ name, line, shown string }{
+		{"+OKAY", "S: +OKAY", "+OKAY"},
+		{"lower case", "S: +ok", "+ok"},
+		{"mixed case", "S: -Err", "-Err"},
+		{"-ERROR", "S: -ERROR", "-ERROR"},
+		{"no word", "S: ", ""},
+		{"blank before", "S:  +OK", " +OK"},
+		{"a listing line", "S: 1 120", "1 120"},
+		{"the terminator", "S: .", "."},
+		{"a challenge", "S: + PDFAMj4=", "+ PDFAMj4="},
+		{"bare LF", `S- +OK\n`, "+OK"},
+		{"bare LF, more", `S- +OK\n+OK\r\n`, "+OK"},
+		{"bare CR", `S: +OK\r+OK`, "+OK\r+OK"},
+		{"NUL", `S: +OK\0`, "+OK\x00"},
+		{"HTTP", "S: HTTP/1.1 400 Bad Request", "HTTP/1.1 400 Bad Request"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := dialogue(t, nil, "\nC: DELE 1\n"+test.line+"\n!expect-close")
+			err := c.Dele(background, 1)
+			protocol := wantProtocolError(t, err)
+			if protocol.Command != "DELE 1" || protocol.Line != test.shown || protocol.Reason == "" {
+				t.Errorf("error %#v, want one of DELE 1 with the line %q", protocol, test.shown)
+			}
+			err = c.Noop(background)
+			wantError(t, err, ErrClosed, net.ErrClosed)
+			wantProtocolError(t, err)
+		})
+	}
+}
+
+// TestAnswers: a good +OK whose text makes no sense is a ProtocolError, and the session is in step.
+func TestAnswers(t *testing.T) {
+	stat := func(c *Client) (any, error) {
+		n, size, err := c.Stat(background)
+		return [2]int64{int64(n), size}, err
+	}
+	size := func(c *Client) (any, error) { return c.Size(background, 2) }
+	uid := func(c *Client) (any, error) { return c.UID(background, 2) }
+	for _, test := range []struct {
+		command string
+		do      func(c *Client) (any, error)
+		text    string
+		want    any // nil: a ProtocolError
+	}{
+		{"STAT", stat, "2 320", [2]int64{2, 320}},
+		{"STAT", stat, "0 0", [2]int64{0, 0}},
+		{"STAT", stat, "2  320 ", [2]int64{2, 320}},
+		{"STAT", stat, "2 320 octets", [2]int64{2, 320}},
+		{"STAT", stat, "2\\t320\\t7", [2]int64{2, 320}},
+		{"STAT", stat, "0002 00320", [2]int64{2, 320}},
+		{"STAT", stat, "2 9223372036854775807", [2]int64{2, 1<<63 - 1}},
+		{"STAT", stat, "", nil},
+		{"STAT", stat, "2", nil},
+		{"STAT", stat, "2 ", nil},
+		{"STAT", stat, "two 320", nil},
+		{"STAT", stat, "2 many", nil},
+		{"STAT", stat, "2 320octets", nil},
+		{"STAT", stat, "-2 320", nil},
+		{"STAT", stat, "2 -320", nil},
+		{"STAT", stat, "+2 320", nil},
+		{"STAT", stat, "2 3e2", nil},
+		{"STAT", stat, "0x2 320", nil},
+		{"STAT", stat, "2 9223372036854775808", nil},
+		{"STAT", stat, "9223372036854775808 1", nil},
+		{"STAT", stat, "18446744073709551618 1", nil},
+		{"STAT", stat, "2,320", nil},
+		{"STAT", stat, "\\xd9\\xa2 320", nil},
+		{"STAT", stat, "2 320\\0", nil},
+
+		{"LIST 2", size, "2 200", int64(200)},
+		{"LIST 2", size, "2 200 more", int64(200)},
+		{"LIST 2", size, "2 0", int64(0)},
+		{"LIST 2", size, "2\\t  1099511627776", int64(1 << 40)},
+		{"LIST 2", size, "", nil},
+		{"LIST 2", size, "2", nil},
+		{"LIST 2", size, "200", nil},
+		{"LIST 2", size, "1 200", nil},
+		{"LIST 2", size, "20 200", nil},
+		{"LIST 2", size, "0 200", nil},
+		{"LIST 2", size, "2 -1", nil},
+		{"LIST 2", size, "2 x", nil},
+		{"LIST 2", size, "2 9223372036854775808", nil},
+		{"LIST 2", size, "2 200 \\x07", nil},
+
+		{"UIDL 2", uid, "2 QhdPYR:00WBw1Ph7x7", "QhdPYR:00WBw1Ph7x7"},
+		{"UIDL 2", uid, "2 two words", "two words"},
+		{"UIDL 2", uid, "2   x", "x"},
+		{"UIDL 2", uid, "2 2", "2"},
+		{"UIDL 2", uid, "", nil},
+		{"UIDL 2", uid, "2", nil},
+		{"UIDL 2", uid, "2 ", nil},
+		{"UIDL 2", uid, "QhdPYR:00WBw1Ph7x7", nil},
+		{"UIDL 2", uid, "1 x", nil},
+		{"UIDL 2", uid, "-2 x", nil},
+		{"UIDL 2", uid, "2 x\\x01y", nil},
+	} {
+		t.Run(test.command+"/"+test.text, func(t *testing.T) {
+			c := dialogue(t, nil, "\nC: "+test.command+"\nS: +OK "+test.text+"\nC: NOOP\nS: +OK")
+			got, err := test.do(c)
+			switch {
+			case test.want != nil && (got != test.want || err != nil):
+				t.Errorf("%v, %v; want %v", got, err, test.want)
+			case test.want == nil:
+				if protocol := wantProtocolError(t, err); protocol.Command != test.command {
+					t.Errorf("error %#v, want one of %s", protocol, test.command)
+				}
+				if got != any(int64(0)) && got != any("") && got != any([2]int64{}) {
+					t.Errorf("%v with an error", got)
+				}
+			}
+			must(t, c.Noop(background))
+		})
+	}
+}
+
+// TestArguments: what cannot be sent is refused before anything is.
+func TestArguments(t *testing.T) {
+	for name, do := range map[string]func(c *Client) error{
+		"User CRLF":      func(c *Client) error { return c.User(background, "u\r\nDELE 1") },
+		"User NUL":       func(c *Client) error { return c.User(background, "u\x00") },
+		"Pass LF":        func(c *Client) error { return c.Pass(background, "p\n") },
+		"Pass CR":        func(c *Client) error { return c.Pass(background, "p\r") },
+		"Login user":     func(c *Client) error { return c.Login(background, "u\nX", "p") },
+		"Login password": func(c *Client) error { return c.Login(background, "u", "p\x00q") },
+		"APOP user":      func(c *Client) error { return c.APOP(background, "u\r", "p") },
+		"APOP secret":    func(c *Client) error { return c.APOP(background, "u", "p\n") },
+		"Auth":           func(c *Client) error { return c.Auth(background, &mechanism{name: "X\r\nQUIT"}) },
+		"Size 0":         func(c *Client) error { _, err := c.Size(background, 0); return err },
+		"Size -1":        func(c *Client) error { _, err := c.Size(background, -1); return err },
+		"UID 0":          func(c *Client) error { _, err := c.UID(background, 0); return err },
+		"Retr 0":         func(c *Client) error { _, err := c.Retr(background, 0); return err },
+		"Top 0":          func(c *Client) error { _, err := c.Top(background, 0, 1); return err },
+		"Top lines":      func(c *Client) error { _, err := c.Top(background, 1, -1); return err },
+		"Dele 0":         func(c *Client) error { return c.Dele(background, 0) },
+		"Dele -7":        func(c *Client) error { return c.Dele(background, -7) },
+		"DeleAll":        func(c *Client) error { return c.DeleAll(background, 1, 0) },
+		"RetrAll": func(c *Client) (err error) {
+			for _, err = range c.RetrAll(background, 1, 2, -3) {
+			}
+			return err
+		},
+		"TopAll": func(c *Client) (err error) {
+			for _, err = range c.TopAll(background, -1, 1) {
+			}
+			return err
+		},
+		"Lang empty":      func(c *Client) error { return c.Lang(background, "") },
+		"Lang CRLF":       func(c *Client) error { return c.Lang(background, "en\r\nX") },
+		"Short empty":     func(c *Client) error { _, err := c.Short(background, ""); return err },
+		"Short blank":     func(c *Client) error { _, err := c.Short(background, "DELE 1"); return err },
+		"Short CRLF":      func(c *Client) error { _, err := c.Short(background, "X\r\nY"); return err },
+		"Short argument":  func(c *Client) error { _, err := c.Short(background, "X", "a", "b\nc"); return err },
+		"Short STLS":      func(c *Client) error { _, err := c.Short(background, "stls"); return err },
+		"Short AUTH":      func(c *Client) error { _, err := c.Short(background, "Auth", "PLAIN"); return err },
+		"Long empty":      func(c *Client) error { _, err := c.Long(background, ""); return err },
+		"Long argument":   func(c *Client) error { _, err := c.Long(background, "X", "\x00"); return err },
+		"Long STLS":       func(c *Client) error { _, err := c.Long(background, "STLS"); return err },
+		"Long AUTH":       func(c *Client) error { _, err := c.Long(background, "AUTH"); return err },
+		"Long PASS":       func(c *Client) error { _, err := c.Long(background, "pass", "p"); return err },
+		"ctx":             func(c *Client) error { return c.Noop(doneContext()) },
+		"ctx of Login":    func(c *Client) error { return c.Login(doneContext(), "u", "p") },
+		"ctx of Retr":     func(c *Client) error { _, err := c.Retr(doneContext(), 1); return err },
+		"ctx of List":     func(c *Client) error { _, err := c.List(doneContext()); return err },
+		"ctx of CAPA":     func(c *Client) error { _, err := c.Capabilities(doneContext()); return err },
+		"ctx of StartTLS": func(c *Client) error { return c.StartTLS(doneContext(), nil) },
+		"ctx of Quit":     func(c *Client) error { return c.Quit(doneContext()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := script(t, Options{AllowInsecureLogin: true}, `
+				S: +OK <1@2>
+				C: NOOP
+				S: +OK`)
+			err := do(c)
+			if err == nil || isServerError(err) || !strings.HasPrefix(err.Error(), "pop3: ") {
+				t.Errorf("error %v", err)
+			}
+			if strings.HasPrefix(name, "ctx") {
+				wantError(t, err, context.Canceled)
+			}
+			if err != nil && strings.ContainsAny(err.Error(), "\r\n\x00") {
+				t.Errorf("error %q", err)
+			}
+			must(t, c.Noop(background))
+		})
+	}
+}
+
+func doneContext() context.Context {
+	ctx, cancel := context.WithCancel(background)
+	cancel()
+	return ctx
+}
+
+func TestShortAndLong(t *testing.T) {
+	c := dialogue(t, nil, `
+		C: XTND  a  b
+		S: +OK  done 
+		C: xlong 1
+		S: +OK here
+		S: ..x
+		S: .
+		C: X
+		S: -ERR [SYS/TEMP] no
+		C: Y
+		S: -ERR`)
+	text, err := c.Short(background, "XTND", "", "a", " b")
+	if text != "done " || err != nil {
+		t.Errorf("Short = %q, %v", text, err)
+	}
+	m, err := c.Long(background, "xlong", "1")
+	readAll(t, m, err, ".x\r\n")
+	if m.Number != 0 || m.Status != "here" {
+		t.Errorf("message %d, %q", m.Number, m.Status)
+	}
+	_, err = c.Short(background, "X")
+	refusedWith("X", "no")(t, err)
+	_, err = c.Long(background, "Y")
+	refusedWith("Y", "")(t, err)
+}
+
+// dialer notes the address and answers with a connection.
+type dialer struct {
+	network, addr string
+	conn          net.Conn
+	err           error
+}
+
+func (d *dialer) DialContext(_ context.Context, network, addr string) (net.Conn, error) {
+	d.network, d.addr = network, addr
+	return d.conn, d.err
+}
+
+func TestDialAddress(t *testing.T) {
+	errRefused := errors.New("refused")
+	for addr, want := range map[string]string{
+		"mail.example.org":       "mail.example.org:110",
+		"mail.example.org:1110":  "mail.example.org:1110",
+		"mail.example.org:pop3s": "mail.example.org:pop3s",
+		"mail.example.org:":      "mail.example.org:110",
+		"192.0.2.1":              "192.0.2.1:110",
+		"2001:db8::1":            "[2001:db8::1]:110",
+		"[2001:db8::1]":          "[2001:db8::1]:110",
+		"[2001:db8::1]:1110":     "[2001:db8::1]:1110",
+		"":                       ":110",
+	} {
+		d := &dialer{err: errRefused}
+		_, err := Dial(background, addr, &Options{Dialer: d})
+		wantError(t, err, errRefused)
+		if d.addr != want || d.network != "tcp" {
+			t.Errorf("Dial(%q) dials %s %q, want %q", addr, d.network, d.addr, want)
+		}
+		_, err = DialStartTLS(background, addr, &Options{Dialer: d})
+		wantError(t, err, errRefused)
+		if d.addr != want {
+			t.Errorf("DialStartTLS(%q) dials %q, want %q", addr, d.addr, want)
+		}
+		_, err = DialTLS(background, addr, &Options{Dialer: d})
+		wantError(t, err, errRefused)
+		if want := strings.TrimSuffix(want, ":110"); d.addr != want && d.addr != want+":995" {
+			t.Errorf("DialTLS(%q) dials %q", addr, d.addr)
+		}
+	}
+}
+
+func TestDial(t *testing.T) {
+	srv := pop3test.NewServer(pop3test.Messages("a\r\n"))
+	defer srv.Close()
+	secure := pop3test.NewTLSServer(pop3test.Messages("a\r\n"))
+	defer secure.Close()
+	trusting := &Options{TLSConfig: pop3test.TLSConfig()}
+	trusting.TLSConfig.ServerName = "" // that of the address will do
+	for name, dial := range map[string]func() (*Client, error){
+		"DialTLS":                  func() (*Client, error) { return DialTLS(background, secure.Addr, trusting) },
+		"DialStartTLS":             func() (*Client, error) { return DialStartTLS(background, srv.Addr, trusting) },
+		"Dial, with STLS at Login": func() (*Client, error) { return Dial(background, srv.Addr, trusting) },
+		"NewClient on a tls.Conn": func() (*Client, error) {
+			conn, err := tls.Dial("tcp", secure.Addr, pop3test.TLSConfig())
+			if err != nil {
+				return nil, err
+			}
+			return NewClient(background, conn, nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := dial()
+			must(t, err)
+			defer c.Close()
+			must(t, c.Login(background, "user", "secret"))
+			if _, ok := c.TLSConnectionState(); !ok {
+				t.Error("no TLS")
+			}
+			must(t, c.Quit(background))
+		})
+	}
+	if trusting.TLSConfig.ServerName != "" {
+		t.Error("the caller's TLS config was changed")
+	}
+	srv.STLS = false
+	if _, err := DialStartTLS(background, srv.Addr, trusting); !errors.Is(err, ErrTLSNotSupported) {
+		t.Errorf("DialStartTLS without STLS: %v", err)
+	}
+	if _, err := DialTLS(background, srv.Addr, trusting); err == nil {
+		t.Error("DialTLS to a port without TLS: no error")
+	}
+}
+
+// TestDialBounds: ctx bounds the handshake.
+func TestDialBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(background, time.Second)
+		defer cancel()
+		d := &dialer{conn: pop3test.Play(t, "!stall")}
+		_, err := DialTLS(ctx, "localhost", &Options{Dialer: d, Timeout: -1})
+		wantError(t, err, context.DeadlineExceeded)
+		if d.addr != "localhost:995" {
+			t.Errorf("dialled %q", d.addr)
+		}
+	})
+}
+
+func TestNewClientWithDoneContext(t *testing.T) {
+	client, server := net.Pipe()
+	_, err := NewClient(doneContext(), client, nil)
+	wantError(t, err, context.Canceled)
+	if _, err := server.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the connection is open: %v", err)
+	}
+}
+
+func TestQuitAnswers(t *testing.T) {
+	c := dialogue(t, nil, `
+		C: DELE 1
+		S: +OK
+		C: QUIT
+		S: +OK bye
+		!expect-close`)
+	must(t, c.Dele(background, 1))
+	must(t, c.Quit(background))
+	wantError(t, c.Noop(background), ErrClosed)
+	wantError(t, c.Quit(background), ErrClosed)
+	must(t, c.Close())
+
+	c = dialogue(t, nil, `
+		C: QUIT
+		S: -ERR [SYS/TEMP] some deleted messages not removed
+		!expect-close`)
+	refusedWith("QUIT", "some deleted messages not removed")(t, c.Quit(background))
+	wantError(t, c.Noop(background), ErrClosed)
+
+	c = dialogue(t, nil, `
+		C: QUIT
+		!close`)
+	err := c.Quit(background)
+	wantError(t, err, io.ErrUnexpectedEOF)
+	if isServerError(err) {
+		t.Errorf("unknown, and said to be refused: %v", err)
+	}
+}

@@ -1,0 +1,244 @@
+package pop3
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+)
+
+// mechanism is a SASL mechanism that sends what it is told.
+type mechanism struct {
+	name       string
+	initial    []byte
+	start      error
+	responses  []string // to the challenges; then it fails
+	challenges []string // as they came
+}
+
+var errMechanism = errors.New("the mechanism has had enough")
+
+func (m *mechanism) Start() (string, []byte, error) { return m.name, m.initial, m.start }
+
+func (m *mechanism) Next(challenge []byte) ([]byte, error) {
+	m.challenges = append(m.challenges, string(challenge))
+	if len(m.responses) == 0 {
+		return nil, errMechanism
+	}
+	response := m.responses[0]
+	m.responses = m.responses[1:]
+	return []byte(response), nil
+}
+
+func in64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+func TestAuth(t *testing.T) {
+	// "AUTH X ", 184 octets of base64 for 138, and CRLF are below 255; with 186 octets, 248 of base64, they are above.
+	fits, tooLong := strings.Repeat("x", 183), strings.Repeat("x", 184)
+	for _, test := range []struct {
+		name       string
+		mech       mechanism
+		transcript string
+		challenges []string
+		check      func(t *testing.T, err error)
+	}{
+		{"no initial response", mechanism{name: "X", responses: []string{"a", "b"}}, `
+			C: AUTH X
+			S: + ` + in64("one") + `
+			C: ` + in64("a") + `
+			S: + ` + in64("two") + `
+			C: ` + in64("b") + `
+			S: +OK`, []string{"one", "two"}, nil},
+		{"no initial response, empty challenge, empty response", mechanism{name: "X", responses: []string{"", ""}}, `
+			C: AUTH X
+			S: + 
+			C: 
+			S: +
+			C: 
+			S: +OK`, []string{"", ""}, nil},
+		{"initial response", mechanism{name: "X", initial: []byte("hello")}, `
+			C: AUTH X aGVsbG8=
+			S: +OK`, nil, nil},
+		{"empty initial response", mechanism{name: "X", initial: []byte{}}, `
+			C: AUTH X =
+			S: +OK`, nil, nil},
+		{"initial response up to 255 octets", mechanism{name: "X", initial: []byte(fits)}, `
+			C: AUTH X ` + in64(fits) + `
+			S: +OK`, nil, nil},
+		{"initial response past 255 octets", mechanism{name: "X", initial: []byte(tooLong)}, `
+			C: AUTH X
+			S: + 
+			C: ` + in64(tooLong) + `
+			S: +OK`, nil, nil},
+		{"Exchange: +OK for +", mechanism{name: "X", initial: []byte(tooLong)}, `
+			C: AUTH X
+			S: +OK
+			C: ` + in64(tooLong) + `
+			S: +OK`, nil, nil},
+		{"Exchange: +OK is the end once the initial response is sent", mechanism{name: "X", initial: []byte("a"), responses: []string{"b"}}, `
+			C: AUTH X YQ==
+			S: +OK
+			C: NOOP
+			S: +OK`, nil, nil},
+		{"refused", mechanism{name: "X"}, `
+			C: AUTH X
+			S: -ERR [AUTH] no`, nil, refusedWith("AUTH X", "no")},
+		{"the mechanism gives up", mechanism{name: "X"}, `
+			C: AUTH X
+			S: + ` + in64("one") + `
+			C: *
+			S: -ERR as you wish
+			C: NOOP
+			S: +OK`, []string{"one"}, func(t *testing.T, err error) {
+			wantError(t, err, errMechanism)
+			refusedWith("AUTH X", "as you wish")(t, err)
+		}},
+		{"not base64", mechanism{name: "X", responses: []string{"a"}}, `
+			C: AUTH X
+			S: + who are you?
+			C: *
+			S: -ERR as you wish
+			C: NOOP
+			S: +OK`, nil, func(t *testing.T, err error) {
+			if protocol := wantProtocolError(t, err); protocol.Line != "who are you?" {
+				t.Errorf("line %q", protocol.Line)
+			}
+			refusedWith("AUTH X", "as you wish")(t, err)
+		}},
+		{"base64 without its padding", mechanism{name: "X", responses: []string{"a"}}, `
+			C: AUTH X
+			S: + YQ
+			C: *
+			S: -ERR`, nil, func(t *testing.T, err error) { wantProtocolError(t, err) }},
+		{"+OK to a cancelled exchange", mechanism{name: "X"}, `
+			C: AUTH X
+			S: + 
+			C: *
+			S: +OK welcome
+			!expect-close`, []string{""}, func(t *testing.T, err error) {
+			wantError(t, err, errMechanism)
+			wantProtocolError(t, err)
+		}},
+		{"cut", mechanism{name: "X", responses: []string{"a"}}, `
+			C: AUTH X
+			S: + 
+			C: YQ==
+			!close`, []string{""}, failsWith(io.ErrUnexpectedEOF)},
+		{"cut while cancelling", mechanism{name: "X"}, `
+			C: AUTH X
+			S: + 
+			C: *
+			!close`, []string{""}, func(t *testing.T, err error) { wantError(t, err, errMechanism, io.ErrUnexpectedEOF) }},
+		{"neither + nor a status", mechanism{name: "X"}, `
+			C: AUTH X
+			S: +PDFAMj4=
+			!expect-close`, nil, func(t *testing.T, err error) { wantProtocolError(t, err) }},
+		{"Start fails", mechanism{name: "X", start: errMechanism}, `
+			C: NOOP
+			S: +OK`, nil, failsWith(errMechanism)},
+		{"a name with a blank", mechanism{name: "X Y"}, "", nil, func(*testing.T, error) {}},
+		{"a name with CRLF", mechanism{name: "X\r\nDELE 1"}, "", nil, func(*testing.T, error) {}},
+		{"no name", mechanism{}, "", nil, func(*testing.T, error) {}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := dialogue(t, nil, test.transcript)
+			err := c.Auth(background, &test.mech)
+			if (err == nil) != (test.check == nil) {
+				t.Fatalf("error %v", err)
+			}
+			if err != nil {
+				test.check(t, err)
+			}
+			if fmt.Sprint(test.mech.challenges) != fmt.Sprint(test.challenges) {
+				t.Errorf("challenges %q, want %q", test.mech.challenges, test.challenges)
+			}
+			if strings.Contains(test.transcript, "NOOP") {
+				must(t, c.Noop(background))
+			}
+		})
+	}
+}
+
+func TestAuthChallengesWithoutEnd(t *testing.T) {
+	client, server := net.Pipe()
+	go func() {
+		defer server.Close()
+		io.WriteString(server, "+OK\r\n")
+		buf := make([]byte, 100)
+		for {
+			n, err := server.Read(buf)
+			if err != nil {
+				return
+			}
+			if string(buf[:n]) == "*\r\n" {
+				io.WriteString(server, "-ERR at last\r\n")
+				return
+			}
+			io.WriteString(server, "+ YQ==\r\n")
+		}
+	}()
+	c := connect(t, nil, client)
+	err := c.Auth(background, &mechanism{name: "X", responses: make([]string, 100000)})
+	wantProtocolError(t, err)
+	refusedWith("AUTH X", "at last")(t, err)
+}
+
+// TestErrorChallenge: XOAUTH2 and OAUTHBEARER say in a challenge, before the -ERR, what is wrong.
+func TestErrorChallenge(t *testing.T) {
+	const failure = `{"status":"401","schemes":"bearer","scope":"mail"}`
+	for name, test := range map[string]struct {
+		mech               SASL
+		initial, response  string
+		responseFromMethod error
+	}{
+		"XOAUTH2":                   {XOAUTH2("u", "token"), "user=u\x01auth=Bearer token\x01\x01", "", nil},
+		"OAUTHBEARER":               {&mechanism{name: "OAUTHBEARER", initial: []byte("n,,\x01auth=Bearer token\x01\x01"), responses: []string{"\x01"}}, "n,,\x01auth=Bearer token\x01\x01", "AQ==", nil},
+		"a mechanism that gives up": {&mechanism{name: "XOAUTH2", initial: []byte("x")}, "x", "*", errMechanism},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mech, _, _ := test.mech.Start()
+			c := dialogue(t, &Options{AllowInsecureLogin: true}, `
+				C: AUTH `+mech+" "+in64(test.initial)+`
+				S: + `+in64(failure)+`
+				C: `+test.response+`
+				S: -ERR [AUTH] failed
+				C: NOOP
+				S: +OK`)
+			err := c.Auth(background, test.mech)
+			var refused *ServerError
+			if !errors.As(err, &refused) || refused.Challenge != failure || refused.Code != CodeAuth || !json.Valid([]byte(refused.Challenge)) {
+				t.Errorf("error %#v", refused)
+			}
+			if test.responseFromMethod != nil {
+				wantError(t, err, test.responseFromMethod)
+			}
+			must(t, c.Noop(background))
+		})
+	}
+	t.Run("only of the exchange that failed", func(t *testing.T) {
+		c := dialogue(t, nil, `
+			C: AUTH X
+			S: + `+in64("a challenge")+`
+			C: 
+			S: -ERR`)
+		var refused *ServerError
+		if err := c.Auth(background, &mechanism{name: "X", responses: []string{""}}); !errors.As(err, &refused) || refused.Challenge != "" {
+			t.Errorf("error %#v", refused)
+		}
+	})
+}
+
+func TestXOAUTH2RefusesControlCharacters(t *testing.T) {
+	for _, bad := range []string{"a\x01b", "a\r\n", "\x00"} {
+		if _, _, err := XOAUTH2(bad, "t").Start(); err == nil {
+			t.Errorf("user %q is accepted", bad)
+		}
+		if _, _, err := XOAUTH2("u", bad).Start(); err == nil {
+			t.Errorf("token %q is accepted", bad)
+		}
+	}
+}

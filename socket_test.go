@@ -1,0 +1,270 @@
+package pop3
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-5b1d5243/pop3/pop3test"
+)
+
+// tcpPair connects two ends over the loopback interface.
+func tcpPair(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	client, err = net.Dial("tcp", l.Addr().String())
+	must(t, err)
+	server, err = l.Accept()
+	must(t, err)
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
+}
+
+func say(t *testing.T, conn net.Conn, text string) {
+	t.Helper()
+	_, err := io.WriteString(conn, text)
+	must(t, err)
+}
+
+// answerOne reads a line and answers it.
+func answerOne(conn net.Conn, answer string) {
+	b := make([]byte, 1)
+	for b[0] != '\n' {
+		if _, err := conn.Read(b); err != nil {
+			return
+		}
+	}
+	io.WriteString(conn, answer)
+}
+
+// overTLS puts TLS over two connected ends.
+func overTLS(t *testing.T, client, server net.Conn) (*tls.Conn, *tls.Conn) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	must(t, err)
+	own := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	c := tls.Client(client, &tls.Config{InsecureSkipVerify: true})
+	s := tls.Server(server, &tls.Config{Certificates: []tls.Certificate{own}})
+	shaken := make(chan error)
+	go func() { shaken <- s.Handshake() }()
+	must(t, c.Handshake())
+	must(t, <-shaken)
+	return c, s
+}
+
+// transports connect two ends in each way that a look at what has arrived takes.
+var transports = map[string]func(t *testing.T) (client, server net.Conn){
+	"TCP": tcpPair,
+	"TLS": func(t *testing.T) (client, server net.Conn) {
+		client, server = tcpPair(t)
+		return overTLS(t, client, server)
+	},
+}
+
+// TestConnUnasked has octets arrive while nothing was asked: they are no answer, and are reported.
+func TestConnUnasked(t *testing.T) {
+	for name, pair := range transports {
+		for _, test := range []struct{ name, unasked, last string }{
+			{"a line", "-ERR autologout\r\n", `"-ERR autologout"`},
+			{"two lines", "-ERR one\r\n-ERR two\r\n", `"-ERR two"`},
+			{"a false answer", "+OK 7 7\r\n", `"+OK 7 7"`},
+			{"no line", "\x1b[2J", `\x1b[2J`},
+			{"a secret", "-ERR bye tanstaaf\r\n", `"-ERR bye ****"`},
+		} {
+			t.Run(name+"/"+test.name, func(t *testing.T) {
+				client, server := pair(t)
+				go say(t, server, "+OK ready\r\n")
+				var log bytes.Buffer
+				c := connect(t, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, client)
+				c.s.conn.keepSecret("tanstaaf")
+				say(t, server, test.unasked)
+				c.s.conn.idle = time.Time{} // as if some time had passed
+				go answerOne(server, "+OK 2 320\r\n")
+				if n, size, err := c.Stat(background); n != 2 || size != 320 || err != nil {
+					t.Errorf("Stat = %d, %d, %v", n, size, err)
+				}
+				if !strings.Contains(log.String(), test.last) {
+					t.Errorf("log: %s", log.String())
+				}
+			})
+		}
+	}
+	t.Run("pipe", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := net.Pipe()
+			go func() {
+				say(t, server, "+OK ready\r\n")
+				say(t, server, "-ERR unasked\r\n")
+				answerOne(server, "+OK 2 320\r\n")
+			}()
+			c := connect(t, nil, client)
+			time.Sleep(time.Second)
+			if n, size, err := c.Stat(background); n != 2 || size != 320 || err != nil {
+				t.Errorf("Stat = %d, %d, %v", n, size, err)
+			}
+		})
+	})
+}
+
+// TestConnUnaskedInOneWrite has them arrive together with the answer before.
+func TestConnUnaskedInOneWrite(t *testing.T) {
+	c := dialogue(t, nil, `
+		C: NOOP
+		S: +OK\r\n+OK 7 7\r\n-ERR going
+		C: STAT
+		S: +OK 2 320`)
+	must(t, c.Noop(background))
+	if n, size, err := c.Stat(background); n != 2 || size != 320 || err != nil {
+		t.Errorf("Stat = %d, %d, %v", n, size, err)
+	}
+}
+
+func TestConnUnaskedWithoutEnd(t *testing.T) {
+	c := connOn(strings.Repeat("+OK\r\n", 1<<19))
+	err := c.dropUnasked()
+	if protocol := new(ProtocolError); !errors.As(err, &protocol) {
+		t.Errorf("error %v, want a ProtocolError", err)
+	}
+}
+
+func TestConnLastWords(t *testing.T) {
+	for name, pair := range transports {
+		t.Run(name, func(t *testing.T) {
+			client, server := pair(t)
+			go say(t, server, "+OK ready\r\n")
+			c := connect(t, nil, client)
+			say(t, server, "-ERR [SYS/TEMP] going down\x07\r\n")
+			server.Close()
+			c.s.conn.idle = time.Time{}
+			for range 2 {
+				err := c.Noop(background)
+				wantError(t, err, ErrClosed, net.ErrClosed)
+				if err == nil || !strings.Contains(err.Error(), `"-ERR [SYS/TEMP] going down\a"`) {
+					t.Errorf("error %q lacks the last words", err)
+				}
+			}
+		})
+	}
+}
+
+// TestConnHangsUpUnderTLS: the Close of a tls.Conn would wait for a peer that does not read.
+func TestConnHangsUpUnderTLS(t *testing.T) {
+	client, server := net.Pipe()
+	secure, end := overTLS(t, client, server)
+	go say(t, end, "+OK ready\r\n")
+	c := connect(t, nil, secure)
+	start := time.Now()
+	must(t, c.Close())
+	if d := time.Since(start); d > 3*time.Second { // crypto/tls waits five
+		t.Errorf("Close took %v", d)
+	}
+	if _, err := io.Copy(io.Discard, server); err != nil {
+		t.Errorf("the connection below: %v", err)
+	}
+}
+
+// TestConnTimeout has a server that falls silent, at each place where the client waits.
+func TestConnTimeout(t *testing.T) {
+	const timeout = 30 * time.Second
+	for _, test := range []struct {
+		name, transcript string
+		do               func(c *Client) error
+	}{
+		{"before the answer", "C: NOOP\n!stall", func(c *Client) error { return c.Noop(background) }},
+		{"in a status line", "C: NOOP\nS- +O\n!stall", func(c *Client) error { return c.Noop(background) }},
+		{"slow, and then silent", "C: NOOP\nS- +\n!wait 29s\nS- O\n!wait 29s\nS- K\n!stall", func(c *Client) error { return c.Noop(background) }},
+		{"in a capability list", "C: CAPA\nS: +OK\nS: TOP\n!stall", func(c *Client) error {
+			_, err := c.Capabilities(background)
+			return err
+		}},
+		{"before the handshake", "C: CAPA\nS: +OK\nS: STLS\nS: .\nC: STLS\nS: +OK\n!stall", func(c *Client) error {
+			return c.StartTLS(background, pop3test.TLSConfig())
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := dialogue(t, &Options{Timeout: timeout}, "\n"+test.transcript)
+				start := time.Now()
+				err := test.do(c)
+				wantError(t, err, os.ErrDeadlineExceeded)
+				var timed net.Error
+				if !errors.As(err, &timed) || !timed.Timeout() {
+					t.Errorf("error %v is no timeout", err)
+				}
+				want := timeout
+				if strings.HasPrefix(test.name, "slow") {
+					want += 58 * time.Second
+				}
+				if d := time.Since(start); d < want || d > want+time.Second {
+					t.Errorf("after %v, want %v", d, want)
+				}
+				wantError(t, c.Noop(background), ErrClosed, os.ErrDeadlineExceeded)
+			})
+		})
+	}
+	t.Run("greeting", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			_, err := NewClient(background, pop3test.Play(t, "S- +O\n!stall"), &Options{Timeout: timeout})
+			wantError(t, err, os.ErrDeadlineExceeded)
+		})
+	})
+	t.Run("greeting, by ctx", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(background, time.Second)
+			defer cancel()
+			_, err := NewClient(ctx, pop3test.Play(t, "!stall"), &Options{Timeout: timeout})
+			wantError(t, err, context.DeadlineExceeded)
+		})
+	})
+	t.Run("none", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := dialogue(t, &Options{Timeout: -1}, `
+				C: NOOP
+				!wait 24h
+				S: +OK`)
+			must(t, c.Noop(background))
+		})
+	})
+	t.Run("a server that does not read", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := net.Pipe()
+			defer server.Close()
+			go say(t, server, "+OK ready\r\n")
+			c := connect(t, &Options{Timeout: timeout}, client)
+			wantError(t, c.Noop(background), os.ErrDeadlineExceeded)
+		})
+	})
+}
+
+// TestConnTimeoutBetweenCommands: silence while nothing was asked is no silence.
+func TestConnTimeoutBetweenCommands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := dialogue(t, &Options{Timeout: time.Second}, `
+			C: NOOP
+			S: +OK
+			C: NOOP
+			S: +OK`)
+		must(t, c.Noop(background))
+		time.Sleep(time.Hour)
+		must(t, c.Noop(background))
+	})
+}

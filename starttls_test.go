@@ -1,0 +1,142 @@
+package pop3
+
+import (
+	"crypto/tls"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/seed-5b1d5243/pop3/pop3test"
+)
+
+const listSTLS = `
+	C: CAPA
+	S: +OK
+	S: STLS
+	S: .
+	C: STLS
+`
+
+func TestStartTLS(t *testing.T) {
+	c := script(t, Options{}, "S: +OK "+rfcChallenge+listSTLS+`
+		S: +OK
+		!tls
+		C: CAPA
+		S: +OK
+		S: USER
+		S: .
+		C: NOOP
+		S: +OK`)
+	if _, ok := c.TLSConnectionState(); ok {
+		t.Error("TLS before STLS")
+	}
+	must(t, c.StartTLS(background, nil))
+	if state, ok := c.TLSConnectionState(); !ok || !state.HandshakeComplete || state.Version < tls.VersionTLS12 {
+		t.Errorf("TLS state %+v, %v", state, ok)
+	}
+	if c.Challenge() != "" {
+		t.Errorf("a challenge from before TLS: %q", c.Challenge())
+	}
+	caps, err := c.Capabilities(background)
+	if err != nil || !caps.Has("USER") || caps.Has("STLS") {
+		t.Errorf("capabilities from before TLS: %v, %v", caps, err)
+	}
+	if err := c.StartTLS(background, nil); err == nil || errors.Is(err, ErrTLSNotSupported) {
+		t.Errorf("STLS under TLS: %v", err)
+	}
+	must(t, c.Noop(background))
+}
+
+// TestInjection has octets come between the answer to STLS and the handshake, where anybody could have put them.
+func TestInjection(t *testing.T) {
+	for name, injected := range map[string]string{
+		"in one write":  `S: +OK\r\n+OK you are logged in`,
+		"one octet":     `S- +OK\r\nx`,
+		"in another":    "S: +OK\n!wait 0s\nS: +OK you are logged in",
+		"a line feed":   `S- +OK\r\n\n`,
+		"the next line": `S- +OK\r\n\r\n`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := script(t, Options{Timeout: 5 * time.Second}, "S: +OK"+listSTLS+injected+"\n!expect-close")
+			err := c.StartTLS(background, nil)
+			if protocol := wantProtocolError(t, err); protocol.Command != "STLS" {
+				t.Errorf("error %v, want one of STLS", err)
+			}
+			if _, ok := c.TLSConnectionState(); ok {
+				t.Error("it is taken for secure")
+			}
+			wantError(t, c.Noop(background), ErrClosed)
+		})
+	}
+}
+
+func TestStartTLSRefused(t *testing.T) {
+	t.Run("not listed", func(t *testing.T) {
+		c := script(t, Options{}, `
+			S: +OK
+			C: CAPA
+			S: +OK
+			S: USER
+			S: .
+			C: NOOP
+			S: +OK`)
+		wantError(t, c.StartTLS(background, nil), ErrTLSNotSupported)
+		must(t, c.Noop(background))
+	})
+	t.Run("no CAPA", func(t *testing.T) {
+		c := script(t, Options{}, `
+			S: +OK
+			C: CAPA
+			S: -ERR`)
+		wantError(t, c.StartTLS(background, nil), ErrTLSNotSupported)
+	})
+	t.Run("-ERR", func(t *testing.T) {
+		c := script(t, Options{}, "S: +OK"+listSTLS+`
+			S: -ERR not now
+			C: NOOP
+			S: +OK`)
+		refusedWith("STLS", "not now")(t, c.StartTLS(background, nil))
+		must(t, c.Noop(background))
+	})
+	t.Run("no name for the certificate", func(t *testing.T) {
+		c := script(t, Options{TLSConfig: &tls.Config{}}, `
+			S: +OK
+			C: CAPA
+			S: +OK
+			S: STLS
+			S: .
+			C: NOOP
+			S: +OK`)
+		if err := c.StartTLS(background, nil); err == nil {
+			t.Error("no error")
+		}
+		must(t, c.Noop(background))
+	})
+}
+
+// TestCertificate has a server whose certificate is not to be trusted: nothing more is sent, and the session is over.
+func TestCertificate(t *testing.T) {
+	srv := pop3test.NewServer(nil)
+	defer srv.Close()
+	other := pop3test.TLSConfig()
+	other.ServerName = "example.org"
+	for name, config := range map[string]*tls.Config{"unknown authority": nil, "another name": other} {
+		opts := &Options{TLSConfig: config}
+		if _, err := DialStartTLS(background, srv.Addr, opts); err == nil {
+			t.Errorf("DialStartTLS, %s: no error", name)
+		} else if wrong := new(tls.CertificateVerificationError); !errors.As(err, &wrong) {
+			t.Errorf("DialStartTLS, %s: %v", name, err)
+		}
+		c, err := Dial(background, srv.Addr, opts)
+		must(t, err)
+		if err := c.Login(background, "user", "secret"); err == nil {
+			t.Errorf("Login, %s: no error", name)
+		}
+		wantError(t, c.Noop(background), ErrClosed)
+	}
+	for _, command := range srv.Commands() {
+		if command != "CAPA" && command != "STLS" {
+			t.Errorf("the client sent %q", command)
+		}
+	}
+}
