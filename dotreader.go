@@ -63,14 +63,17 @@ func (u *unstuffer) next(b []byte) (text, used int, end bool) {
 func (u *unstuffer) shortLines(b []byte, d, s int) (text, used int) {
 	const ones = 0x0101010101010101
 	to, from := d, s
+	n := 1 // length of the line before: most often that of this one too, which spares waiting for the search
 	for len(b)-from > 8 && b[from] == '.' && b[from+1] == '.' {
 		w := binary.LittleEndian.Uint64(b[from+1:]) // from the dot that stays
 		x := w ^ ones*'\n'
 		lf := (x - ones) & ^x & (ones << 7) // the lowest bit set is that of the first LF
-		if lf == 0 {
-			break
+		if lf&-lf != 0x80<<(8*(n-1)) {
+			if lf == 0 {
+				break
+			}
+			n = bits.TrailingZeros64(lf)/8 + 1
 		}
-		n := bits.TrailingZeros64(lf)/8 + 1
 		if from+1-to >= 8 { // all eight octets fit into the hole
 			binary.LittleEndian.PutUint64(b[to:], w)
 		} else {

@@ -1,0 +1,403 @@
+package pop3
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// FuzzUnstuff takes any octets in any pieces, against the reference.
+func FuzzUnstuff(f *testing.F) {
+	f.Add("Subject: x\r\n\r\n..\r\n.a\r\n.\r\n+OK", []byte{1, 2, 3})
+	f.Add("..\r\n..1234567\r\n..12345678\r\n\n.\r\n.\r\n", []byte{20})
+	f.Add(strings.Repeat("x . . . .....\r\n..", 100)+"\r\n.\r\n", []byte{255, 1})
+	f.Fuzz(func(t *testing.T, wire string, pieces []byte) {
+		checkUnstuff(t, wire, lengths(pieces)...)
+	})
+}
+
+// lengths are those of pieces: positive, and at least one.
+func lengths(pieces []byte) []int {
+	n := []int{1 << 20}
+	for i, p := range pieces {
+		if i == 0 {
+			n = n[:0]
+		}
+		n = append(n, int(p)+1)
+	}
+	return n
+}
+
+// FuzzStuffRoundTrip: what was stuffed comes back.
+func FuzzStuffRoundTrip(f *testing.F) {
+	f.Add("", []byte{})
+	f.Add(".", []byte{0})
+	f.Add("a\r\n.\r\n..\r\n\n.\r\n.b", []byte{2, 0})
+	f.Fuzz(func(t *testing.T, text string, pieces []byte) {
+		wire := stuffSlowly(text)
+		got, used, end := unstuffPieces(t, wire, lengths(pieces)...)
+		if text != "" && !strings.HasSuffix(text, "\r\n") {
+			text += "\r\n"
+		}
+		if got != text || used != len(wire) || !end {
+			t.Errorf("%q comes back from %q as %q, %d, %v", text, wire, got, used, end)
+		}
+	})
+}
+
+var statusLine = regexp.MustCompile(`(?s)^(\+OK|-ERR)(?:[ \t]+([^\n]*))?\r\n`)
+
+// FuzzStatusLine: only +OK and -ERR, upper case, then a blank or the end, up to the first LF, which stands behind a CR.
+func FuzzStatusLine(f *testing.F) {
+	for _, line := range []string{"+OK ready\r\n", "-ERR [IN-USE] no\r\n", "+OK\r\n", "+OK\n", "+OKAY\r\n", "+ \r\n", "-ERR \t\r\r\n.", "\r\n"} {
+		f.Add(line, []byte{0})
+	}
+	f.Fuzz(func(t *testing.T, line string, pieces []byte) {
+		o := (&Options{MaxLineLength: 100}).withDefaults()
+		c := newConn(&memory{ready: []byte(line), pieces: lengths(pieces)}, &o)
+		word, text, err := c.status()
+		match := statusLine.FindStringSubmatch(line)
+		switch {
+		case match == nil || len(match[0])-2 > 100:
+			if err == nil {
+				t.Errorf("%q is taken for %q, %q", line, word, text)
+			}
+		case err != nil:
+			t.Errorf("%q is refused: %v", line, err)
+		case word != match[1] || text != match[2]:
+			t.Errorf("%q is taken for %q, %q; want %q, %q", line, word, text, match[1], match[2])
+		}
+	})
+}
+
+// refusedLine is the end of a reference listing.
+var errRefusedLine = errors.New("the line makes no sense")
+
+var entryLine, uidLine = regexp.MustCompile(`(?s)^([0-9]+)[ \t]+([0-9]+)(?:[ \t]+([^\x00-\x08\x0a-\x1f\x7f]*))?$`),
+	regexp.MustCompile(`(?s)^([0-9]+)[ \t]+([^ \t\x00-\x1f\x7f][^\x00-\x1f\x7f]*)$`)
+
+// listSlowly is the reference: the entries in a multi-line response, and how it ends.
+func listSlowly(wire string, line *regexp.Regexp) (entries []string, err error) {
+	for {
+		text, rest, whole := strings.Cut(wire, "\r\n")
+		switch {
+		case !whole:
+			return entries, io.ErrUnexpectedEOF
+		case text == ".":
+			return entries, nil
+		}
+		match := line.FindStringSubmatch(text)
+		if match == nil {
+			return entries, errRefusedLine
+		}
+		number, err := strconv.Atoi(match[1])
+		if err != nil || number < 1 {
+			return entries, errRefusedLine
+		}
+		if line == entryLine {
+			size, err := strconv.ParseInt(match[2], 10, 64)
+			if err != nil {
+				return entries, errRefusedLine
+			}
+			match[2] = strconv.FormatInt(size, 10)
+		}
+		entries = append(entries, strconv.Itoa(number)+" "+match[2])
+		wire = rest
+	}
+}
+
+// checkListing compares a listing with the reference for the same octets.
+func checkListing(t *testing.T, wire string, pattern *regexp.Regexp, got []string, err error) {
+	t.Helper()
+	want, wantErr := listSlowly(wire, pattern)
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("entries of %q: %q, want %q", wire, got, want)
+	}
+	if (err == nil) != (wantErr == nil) {
+		t.Errorf("listing %q ends with %v, want %v", wire, err, wantErr)
+	}
+	if wantErr == errRefusedLine {
+		wantProtocolError(t, err)
+	}
+}
+
+func collectList(c *Client) (entries []string, err error) {
+	l, err := c.List(background)
+	if err != nil {
+		return nil, err
+	}
+	for e := range l.C() {
+		entries = append(entries, strconv.Itoa(e.Number)+" "+strconv.FormatInt(e.Size, 10))
+	}
+	return entries, l.Err()
+}
+
+func collectUIDL(c *Client) (entries []string, err error) {
+	l, err := c.UIDL(background)
+	if err != nil {
+		return nil, err
+	}
+	for u, err := range l.All() {
+		if err != nil {
+			return entries, err
+		}
+		entries = append(entries, strconv.Itoa(u.Number)+" "+u.ID)
+	}
+	return entries, nil
+}
+
+// FuzzListing has any octets for a LIST and for a UIDL.
+func FuzzListing(f *testing.F) {
+	for _, wire := range []string{"1 120\r\n2 200 more\r\n.\r\n", "1 a\r\n2  b c\r\n.\r\n", ".\r\n", "1\r\n.\r\n", "0 1\r\n.\r\n", "1 -1\r\n",
+		"1 9223372036854775808\r\n.\r\n", "1 1\n2 2\r\n.\r\n", "1 1\r\n..\r\n.\r\n", "1 \x01\r\n", "3 x", "1\t1 \r\n.\r\n"} {
+		f.Add(wire, []byte{3})
+	}
+	f.Fuzz(func(t *testing.T, wire string, pieces []byte) {
+		longest := 0
+		for line := range strings.SplitSeq(wire, "\r\n") {
+			longest = max(longest, len(line))
+		}
+		if longest > 16384 {
+			t.Skip()
+		}
+		c := connect(t, nil, &memory{answers: []string{"+OK\r\n", "+OK\r\n" + wire}, pieces: lengths(pieces)})
+		entries, err := collectList(c)
+		checkListing(t, wire, entryLine, entries, err)
+		c = connect(t, nil, &memory{answers: []string{"+OK\r\n", "+OK\r\n" + wire}, pieces: lengths(pieces)})
+		entries, err = collectUIDL(c)
+		checkListing(t, wire, uidLine, entries, err)
+	})
+}
+
+// memory is a server without a network: it answers each line it gets with the next of its answers, and reads come in pieces.
+// Where it has nothing to say it times out at once, and behind the last answer it is gone.
+type memory struct {
+	answers []string // the first is the greeting
+	pieces  []int
+
+	mu      sync.Mutex
+	ready   []byte
+	reads   int
+	asked   []string
+	greeted bool
+	closed  bool
+}
+
+// answer makes the next answer ready to be read.
+func (m *memory) answer() {
+	if len(m.answers) > 0 {
+		m.ready = append(m.ready, m.answers[0]...)
+		m.answers = m.answers[1:]
+	}
+}
+
+func (m *memory) Read(p []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.greeted {
+		m.greeted = true
+		m.answer()
+	}
+	switch {
+	case m.closed:
+		return 0, net.ErrClosed
+	case len(m.ready) > 0:
+		n := copy(p[:min(len(p), m.pieces[m.reads%len(m.pieces)])], m.ready)
+		m.ready = m.ready[n:]
+		m.reads++
+		return n, nil
+	case len(m.answers) == 0:
+		return 0, io.EOF
+	}
+	return 0, os.ErrDeadlineExceeded
+}
+
+func (m *memory) Write(p []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return 0, net.ErrClosed
+	}
+	for line := range bytes.Lines(p) {
+		m.asked = append(m.asked, string(line))
+		m.answer()
+	}
+	return len(p), nil
+}
+
+func (m *memory) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	return nil
+}
+
+func (m *memory) LocalAddr() net.Addr              { return nil }
+func (m *memory) RemoteAddr() net.Addr             { return nil }
+func (m *memory) SetDeadline(time.Time) error      { return nil }
+func (m *memory) SetReadDeadline(time.Time) error  { return nil }
+func (m *memory) SetWriteDeadline(time.Time) error { return nil }
+
+// FuzzSession is a whole conversation with a server that answers anything: the answers are parted by NUL. Nothing panics or
+// hangs, and what is reported as a success was one. A step is a letter; see the switch.
+func FuzzSession(f *testing.F) {
+	f.Add("lsluraqx", "+OK <1@2>\r\n\x00-ERR\r\n\x00+OK\r\n\x00+OK 2 320\r\n\x00+OK\r\n1 120\r\n.\r\n\x00+OK\r\n1 a\r\n.\r\n\x00+OK\r\nx\r\n.\r\n", []byte{7})
+	f.Add("cpazkgoq", "+OK\r\n\x00+OK\r\nTOP\r\nPIPELINING\r\n.\r\n\x00+ \r\n\x00-ERR [AUTH] x\r\n\x00+OK\r\nen English\r\n.\r\n", []byte{0})
+	f.Add("rrdtSUnbDR", "+OK\r\n\x00+OK\r\n..a\r\n.\r\n\x00-ERR\r\n\x00+OK\r\n\x00+OK\r\n.\r\n\x00+OK 1 7\r\n\x00+OK 1 x\r\n\x00+OK\r\n", []byte{2, 100})
+	f.Fuzz(func(t *testing.T, steps, said string, pieces []byte) {
+		answers := strings.Split(said, "\x00")
+		conn := &memory{answers: answers, pieces: lengths(pieces)}
+		c, err := NewClient(background, conn, &Options{AllowInsecureLogin: true, NoPipelining: true, StallTimeout: -1})
+		greeting := statusLine.FindStringSubmatch(answers[0])
+		if (err == nil) != (greeting != nil && greeting[1] == "+OK" && len(greeting[0]) <= 16384+2) {
+			t.Fatalf("greeting %q: %v", answers[0], err)
+		}
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		for _, step := range steps[:min(len(steps), 20)] {
+			before := len(conn.asked)
+			err := takeStep(t, c, conn, step)
+			sent := conn.asked[before:]
+			if errors.Is(err, io.EOF) {
+				t.Errorf("step %c: error %v is an EOF", step, err)
+			}
+			if errors.Is(err, ErrClosed) && len(sent) > 0 && step != 'q' {
+				t.Errorf("step %c: closed, but %q was sent", step, sent)
+			}
+		}
+	})
+}
+
+// takeStep does one thing and compares a success with what was said in answer to its last line. Steps that go on in the
+// turn of the one before are only done.
+func takeStep(t *testing.T, c *Client, conn *memory, step rune) (err error) {
+	said := conn.answers // the answers to come
+	status := func() []string {
+		t.Helper()
+		if len(said) == 0 {
+			t.Fatalf("step %c: a success without an answer", step)
+		}
+		match := statusLine.FindStringSubmatch(said[0])
+		if match == nil || match[1] != "+OK" {
+			t.Fatalf("step %c: %q is taken for a success", step, said[0])
+		}
+		return match
+	}
+	message := func(m *Message, err error) error {
+		if err != nil {
+			return err
+		}
+		got, err := io.ReadAll(m)
+		if err == nil {
+			text, _, end := unstuffSlowly(said[0][len(status()[0]):])
+			if !end || text != string(got) {
+				t.Errorf("message of %q reads %q", said[0], got)
+			}
+		}
+		return err
+	}
+	switch step {
+	case 's':
+		n, size, err := c.Stat(background)
+		if err == nil {
+			got := strconv.Itoa(n) + " " + strconv.FormatInt(size, 10)
+			words := strings.Fields(status()[2])
+			for i := range min(2, len(words)) {
+				if words[i] = strings.TrimLeft(words[i], "0"); words[i] == "" {
+					words[i] = "0"
+				}
+			}
+			if len(words) < 2 || strings.Join(words[:2], " ") != got {
+				t.Errorf("STAT %q is taken for %s", said[0], got)
+			}
+		}
+		return err
+	case 'S':
+		size, err := c.Size(background, 1)
+		if err == nil && !regexp.MustCompile(`^0*1[ \t]+0*`+strconv.FormatInt(size, 10)+`([ \t]|$)`).MatchString(status()[2]) && size != 0 {
+			t.Errorf("LIST 1 %q is taken for %d", said[0], size)
+		}
+		return err
+	case 'U':
+		uid, err := c.UID(background, 1)
+		if err == nil && (uid == "" || !strings.HasSuffix(status()[2], uid)) {
+			t.Errorf("UIDL 1 %q is taken for %q", said[0], uid)
+		}
+		return err
+	case 'l':
+		entries, err := collectList(c)
+		if err == nil {
+			checkListing(t, said[0][len(status()[0]):], entryLine, entries, err)
+		}
+		return err
+	case 'u':
+		entries, err := collectUIDL(c)
+		if err == nil {
+			checkListing(t, said[0][len(status()[0]):], uidLine, entries, err)
+		}
+		return err
+	case 'r':
+		return message(c.Retr(background, 1))
+	case 't':
+		return message(c.Top(background, 1, 2))
+	case 'k':
+		if m, err := c.Retr(background, 1); err == nil {
+			m.Read(make([]byte, 3))
+			return m.Close()
+		}
+	case 'd':
+		if err = c.Dele(background, 1); err == nil {
+			status()
+		}
+	case 'n':
+		if err = c.Noop(background); err == nil {
+			status()
+		}
+	case 'q':
+		if err = c.Quit(background); err == nil {
+			status()
+		}
+	case 'c':
+		_, err = c.RefreshCapabilities(background)
+	case 'g':
+		_, err = c.Langs(background)
+	case 'p':
+		err = c.Login(background, "u", "p")
+	case 'a':
+		if err = c.Auth(background, XOAUTH2("u", "token")); err == nil {
+			last := conn.asked[len(conn.asked)-1]
+			if last == "*\r\n" {
+				t.Error("AUTH was cancelled, and is a success")
+			}
+		}
+	case 'b':
+		for m, err := range c.RetrAll(background, 1, 2, 3) {
+			if m == nil {
+				t.Fatal("a batch yields no message")
+			}
+			if err == nil {
+				io.Copy(io.Discard, m)
+			}
+		}
+	case 'D':
+		err = c.DeleAll(background, 1, 2, 3)
+	case 'z':
+		err = c.StartTLS(background, nil)
+	case 'x':
+		l, err := c.List(background)
+		if err == nil {
+			l.Stop()
+		}
+	}
+	return err
+}

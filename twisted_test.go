@@ -1,0 +1,207 @@
+package pop3
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-5b1d5243/pop3/pop3test"
+)
+
+// TestTwisted goes through what Twisted's POP3Client does, by its names there.
+func TestTwisted(t *testing.T) {
+	// Of a server with two messages, the first with a dot to be stuffed.
+	const first, second = "Subject: one\r\n\r\n.\r\n..b\r\n", "Subject: two\r\n\r\nc\r\nd\r\n"
+	loggedIn := func(t *testing.T) *Client {
+		return served(t, nil, pop3test.NewUnstartedServer(pop3test.Messages(first, second)))
+	}
+
+	t.Run("connectionMade, state_WELCOME, serverGreeting", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := script(t, Options{}, `
+				!wait 1m
+				S: +OK Hello!`)
+			if c.Greeting() != "Hello!" {
+				t.Errorf("greeting %q", c.Greeting())
+			}
+		})
+	})
+	t.Run("serverChallenge", func(t *testing.T) {
+		if c := script(t, Options{}, "S: +OK Hello! "+rfcChallenge+" go on"); c.Challenge() != rfcChallenge {
+			t.Errorf("challenge %q", c.Challenge())
+		}
+	})
+	t.Run("startedTLS, startTLS", func(t *testing.T) {
+		c := script(t, Options{}, "S: +OK"+listSTLS+"S: +OK\n!tls\nC: NOOP\nS: +OK")
+		_, before := c.TLSConnectionState()
+		must(t, c.StartTLS(background, nil))
+		if _, after := c.TLSConnectionState(); before || !after {
+			t.Errorf("TLS before: %v, after: %v", before, after)
+		}
+		must(t, c.Noop(background))
+	})
+	t.Run("allowInsecureLogin, login", func(t *testing.T) {
+		for _, allow := range []bool{false, true} {
+			transcript := "S: +OK\nC: CAPA\nS: -ERR"
+			if allow {
+				transcript += "\nC: USER u\nS: +OK\nC: PASS p\nS: +OK"
+			}
+			err := script(t, Options{AllowInsecureLogin: allow}, transcript).Login(background, "u", "p")
+			if allow != (err == nil) || !allow && !errors.Is(err, ErrInsecureLogin) {
+				t.Errorf("allowed: %v, error %v", allow, err)
+			}
+		}
+	})
+	t.Run("apop, user, password", func(t *testing.T) {
+		c := script(t, Options{AllowInsecureLogin: true}, "S: +OK "+rfcChallenge+`
+			C: USER mrose
+			S: +OK
+			C: PASS p q
+			S: -ERR [AUTH]
+			C: APOP mrose `+rfcDigest+`
+			S: +OK`)
+		must(t, c.User(background, "mrose"))
+		refusedWith("PASS ****", "")(t, c.Pass(background, "p q"))
+		must(t, c.APOP(background, "mrose", "tanstaaf"))
+	})
+	t.Run("timeout, timeoutConnection", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := dialogue(t, &Options{Timeout: time.Minute}, "\nC: NOOP\n!stall")
+			start := time.Now()
+			wantError(t, c.Noop(background), os.ErrDeadlineExceeded)
+			if d := time.Since(start); d != time.Minute {
+				t.Errorf("after %v", d)
+			}
+		})
+	})
+	t.Run("MAX_LENGTH, lineLengthExceeded", func(t *testing.T) {
+		c := dialogue(t, &Options{MaxLineLength: 20}, "\nC: NOOP\nS: +OK 4567890123456789\nC: NOOP\nS: +OK 45678901234567890\n!expect-close")
+		must(t, c.Noop(background))
+		wantError(t, c.Noop(background), ErrLineTooLong)
+	})
+	t.Run("sendShort, state SHORT", func(t *testing.T) {
+		c := dialogue(t, nil, "\nC: X a b\nS: +OK c d")
+		if text, err := c.Short(background, "X", "a", "b"); text != "c d" || err != nil {
+			t.Errorf("Short = %q, %v", text, err)
+		}
+	})
+	t.Run("sendLong, states LONG_INITIAL and LONG, consumer", func(t *testing.T) {
+		c := loggedIn(t)
+		m, err := c.Long(background, "RETR", "1")
+		must(t, err)
+		var b strings.Builder
+		if n, err := io.Copy(&b, m); n != int64(len(first)) || err != nil || b.String() != first {
+			t.Errorf("Long reads %q, %d, %v", b.String(), n, err)
+		}
+	})
+	t.Run("_blocked, _unblock, _blockedQueue, _waiting", func(t *testing.T) {
+		c := loggedIn(t)
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				if n := i%2 + 1; n == 1 {
+					m, err := c.Retr(background, n)
+					readAll(t, m, err, first)
+				} else if size, err := c.Size(background, n); size != int64(len(second)) || err != nil {
+					t.Errorf("Size = %d, %v", size, err)
+				}
+			})
+		}
+		all.Wait()
+	})
+	t.Run("capabilities(useCache)", func(t *testing.T) {
+		c := dialogue(t, nil, "\nC: CAPA\nS: +OK\nS: A b\nS: .\nC: CAPA\nS: +OK\nS: C\nS: .")
+		for range 2 {
+			if caps, err := c.Capabilities(background); !caps.Has("A") || err != nil {
+				t.Errorf("Capabilities = %v, %v", caps, err)
+			}
+		}
+		if caps, err := c.RefreshCapabilities(background); caps.Has("A") || !caps.Has("C") || err != nil {
+			t.Errorf("RefreshCapabilities = %v, %v", caps, err)
+		}
+	})
+	t.Run("stat", func(t *testing.T) {
+		if n, size, err := loggedIn(t).Stat(background); n != 2 || size != int64(len(first+second)) || err != nil {
+			t.Errorf("Stat = %d, %d, %v", n, size, err)
+		}
+	})
+	t.Run("listSize, listUID", func(t *testing.T) {
+		c := loggedIn(t)
+		sizes, err := c.List(background)
+		must(t, err)
+		want := []int64{int64(len(first)), int64(len(second))}
+		for e := range sizes.C() {
+			if e.Size != want[e.Number-1] {
+				t.Errorf("message %d: %d octets", e.Number, e.Size)
+			}
+			uid, err := c.UID(background, e.Number) // the consumer may use the session
+			if uid == "" || err != nil {
+				t.Errorf("UID = %q, %v", uid, err)
+			}
+		}
+		must(t, sizes.Err())
+		uids, err := c.UIDL(background)
+		must(t, err)
+		count := 0
+		for u, err := range uids.All() {
+			must(t, err)
+			if count++; u.Number != count || u.ID == "" {
+				t.Errorf("entry %d: %+v", count, u)
+			}
+		}
+		if count != 2 {
+			t.Errorf("%d unique-ids", count)
+		}
+	})
+	t.Run("retrieve(index, lines)", func(t *testing.T) {
+		c := loggedIn(t)
+		m, err := c.Retr(background, 1)
+		readAll(t, m, err, first)
+		m, err = c.Top(background, 2, 1)
+		readAll(t, m, err, "Subject: two\r\n\r\nc\r\n")
+		m, err = c.Top(background, 2, 0)
+		readAll(t, m, err, "Subject: two\r\n\r\n")
+	})
+	t.Run("delete, reset, noop, quit", func(t *testing.T) {
+		srv := pop3test.NewUnstartedServer(pop3test.Messages(first, second))
+		c := served(t, nil, srv)
+		must(t, c.Dele(background, 1))
+		must(t, c.Rset(background))
+		must(t, c.Dele(background, 2))
+		must(t, c.Noop(background))
+		must(t, c.Quit(background))
+		if srv.Close(); len(srv.Deleted()) != 1 || len(srv.Remaining()) != 1 {
+			t.Errorf("deleted: %q, remaining: %q", srv.Deleted(), srv.Remaining())
+		}
+	})
+	t.Run("connectionLost", func(t *testing.T) {
+		c := dialogue(t, nil, "\nC: NOOP\n!close")
+		wantError(t, c.Noop(background), io.ErrUnexpectedEOF)
+		wantError(t, c.Noop(background), ErrClosed, net.ErrClosed, io.ErrUnexpectedEOF)
+	})
+	t.Run("ServerErrorResponse", func(t *testing.T) {
+		refusedWith("DELE 9", "no such message")(t, loggedIn(t).Dele(background, 9))
+	})
+	t.Run("TLSError", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := script(t, Options{}, "S: +OK"+listSTLS+"S: +OK\n!stall")
+			ctx, cancel := context.WithTimeout(background, time.Second)
+			defer cancel()
+			wantError(t, c.StartTLS(ctx, nil), context.DeadlineExceeded)
+			wantError(t, c.Noop(background), ErrClosed)
+		})
+	})
+	t.Run("TLSNotSupportedError", func(t *testing.T) {
+		wantError(t, loggedIn(t).StartTLS(background, nil), ErrTLSNotSupported)
+	})
+	t.Run("InsecureAuthenticationDisallowed", func(t *testing.T) {
+		wantError(t, dialogue(t, nil, "").Pass(background, "p"), ErrInsecureLogin)
+	})
+}
