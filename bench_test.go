@@ -328,6 +328,23 @@ func bareListing(conn *memConn, ids bool) (entries int) {
 	}
 }
 
+// BenchmarkChannel is the limit of Listing.C: a channel of the same size whose feeder has nothing else to do.
+func BenchmarkChannel(b *testing.B) {
+	const entries = 1_000_000
+	for b.Loop() {
+		ch := make(chan Entry, channelRoom)
+		go func() {
+			for n := range entries {
+				ch <- Entry{n, 1}
+			}
+			close(ch)
+		}()
+		for range ch {
+		}
+	}
+	b.ReportMetric(entries*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mentries/s")
+}
+
 // BenchmarkIdle reports what an idle session keeps above its bare connection.
 func BenchmarkIdle(b *testing.B) {
 	s := pop3test.NewUnstartedServer(pop3test.Messages("Subject: x\r\n\r\nx\r\n"))

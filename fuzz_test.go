@@ -20,6 +20,7 @@ func FuzzUnstuff(f *testing.F) {
 	f.Add("..\r\n..1234567\r\n..12345678\r\n\n.\r\n.\r\n", []byte{20})
 	f.Add(strings.Repeat("x . . . .....\r\n..", 100)+"\r\n.\r\n", []byte{255, 1})
 	f.Fuzz(func(t *testing.T, wire string, pieces []byte) {
+		wire = wire[:min(len(wire), 1<<14)]
 		checkUnstuff(t, wire, lengths(pieces)...)
 	})
 }
@@ -61,7 +62,7 @@ func FuzzStatusLine(f *testing.F) {
 		f.Add(line, []byte{0})
 	}
 	f.Fuzz(func(t *testing.T, line string, pieces []byte) {
-		o := (&Options{MaxLineLength: 100}).withDefaults()
+		o := (&Options{Timeout: -1, MaxLineLength: 100}).withDefaults()
 		c := newConn(&memory{ready: []byte(line), pieces: lengths(pieces)}, &o)
 		word, text, err := c.status()
 		match := statusLine.FindStringSubmatch(line)
@@ -168,17 +169,17 @@ func FuzzListing(f *testing.F) {
 		if longest > 16384 {
 			t.Skip()
 		}
-		c := connect(t, nil, &memory{answers: []string{"+OK\r\n", "+OK\r\n" + wire}, pieces: lengths(pieces)})
+		c := connect(t, &Options{Timeout: -1}, &memory{answers: []string{"+OK\r\n", "+OK\r\n" + wire}, pieces: lengths(pieces)})
 		entries, err := collectList(c)
 		checkListing(t, wire, entryLine, entries, err)
-		c = connect(t, nil, &memory{answers: []string{"+OK\r\n", "+OK\r\n" + wire}, pieces: lengths(pieces)})
+		c = connect(t, &Options{Timeout: -1}, &memory{answers: []string{"+OK\r\n", "+OK\r\n" + wire}, pieces: lengths(pieces)})
 		entries, err = collectUIDL(c)
 		checkListing(t, wire, uidLine, entries, err)
 	})
 }
 
 // memory is a server without a network: it answers each line it gets with the next of its answers, and reads come in pieces.
-// Where it has nothing to say it times out at once, and behind the last answer it is gone.
+// Where it has nothing to say a Read times out at once, and behind the last answer it is gone.
 type memory struct {
 	answers []string // the first is the greeting
 	pieces  []int
@@ -255,7 +256,7 @@ func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, steps, said string, pieces []byte) {
 		answers := strings.Split(said, "\x00")
 		conn := &memory{answers: answers, pieces: lengths(pieces)}
-		c, err := NewClient(background, conn, &Options{AllowInsecureLogin: true, NoPipelining: true, StallTimeout: -1})
+		c, err := NewClient(background, conn, &Options{AllowInsecureLogin: true, NoPipelining: true, Timeout: -1, StallTimeout: -1})
 		greeting := statusLine.FindStringSubmatch(answers[0])
 		if (err == nil) != (greeting != nil && greeting[1] == "+OK" && len(greeting[0]) <= 16384+2) {
 			t.Fatalf("greeting %q: %v", answers[0], err)

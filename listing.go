@@ -311,6 +311,7 @@ func (l *Listing[T]) read(batch []T) (_ []T, end bool, fault, err error) {
 	if _, ok := any(zero).(UID); ok {
 		text = string(lines) // one string for the ids of a batch
 	}
+	parse, maxLine := l.parse, l.s.conn.maxLine
 	for used < len(lines) && len(batch) < batchEntries {
 		n := bytes.IndexByte(lines[used:], '\n') + 1
 		for n < 2 || lines[used+n-2] != '\r' {
@@ -321,7 +322,7 @@ func (l *Listing[T]) read(batch []T) (_ []T, end bool, fault, err error) {
 			used += n
 			return batch, true, nil, nil
 		}
-		if len(line) > l.s.conn.maxLine {
+		if len(line) > maxLine {
 			return batch, false, nil, ErrLineTooLong
 		}
 		idText := ""
@@ -329,7 +330,7 @@ func (l *Listing[T]) read(batch []T) (_ []T, end bool, fault, err error) {
 			idText = text[used : used+n-2]
 		}
 		used += n
-		e, reason := l.parse(line, idText)
+		e, reason := parse(line, idText)
 		if reason != "" {
 			return batch, false, &ProtocolError{Command: l.hold.name, Line: l.s.conn.redact(quote(line)), Reason: reason}, nil
 		}

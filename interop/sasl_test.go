@@ -12,36 +12,6 @@ import (
 	"github.com/xdg-go/scram"
 )
 
-// scramSASL fits the conversations of xdg-go/scram to pop3.SASL.
-type scramSASL struct {
-	mechanism string
-	*scram.ClientConversation
-}
-
-func (s scramSASL) Start() (string, []byte, error) {
-	first, err := s.Step("")
-	return s.mechanism, []byte(first), err
-}
-
-// Next answers the server's last message, its signature, with an empty line once it has been verified.
-func (s scramSASL) Next(challenge []byte) ([]byte, error) {
-	response, err := s.Step(string(challenge))
-	return []byte(response), err
-}
-
-// cramMD5 fits net/smtp's CRAM-MD5 to pop3.SASL.
-type cramMD5 struct{ smtp.Auth }
-
-func (c cramMD5) Start() (string, []byte, error) { return c.Auth.Start(nil) }
-
-func (c cramMD5) Next(challenge []byte) ([]byte, error) { return c.Auth.Next(challenge, true) }
-
-var (
-	_ pop3.SASL = sasl.Client(nil) // those of emersion/go-sasl fit as they are
-	_ pop3.SASL = scramSASL{}
-	_ pop3.SASL = cramMD5{}
-)
-
 // A mechanism logs in over c with a password, or with a token.
 type mechanism struct {
 	name string

@@ -50,14 +50,21 @@ func Dir(t testing.TB) string {
 }
 
 // Port returns a free TCP port of 127.0.0.1, from below the range that the kernel gives to clients.
+// Until the test ends no other call, in this process or another one, returns it.
 func Port(t testing.TB) int {
 	t.Helper()
-	for range 100 {
+	for range 1000 {
 		port := 10000 + rand.IntN(20000)
+		claim, err := net.ListenPacket("udp", Addr(port)) // the UDP port of that number stands for it
+		if err != nil {
+			continue
+		}
 		if l, err := net.Listen("tcp", Addr(port)); err == nil {
 			l.Close()
+			t.Cleanup(func() { claim.Close() })
 			return port
 		}
+		claim.Close()
 	}
 	t.Fatal("no free port on 127.0.0.1")
 	return 0
