@@ -340,26 +340,29 @@ func TestBatchRoundTrips(t *testing.T) {
 		s := batchServer(t, 500)
 		s.Latency = rtt
 		c := batchClient(t, s.Pipe(), pop3.Options{})
-		for name, run := range map[string]func(){
-			"RetrAll": func() {
+		for _, batch := range []struct {
+			name string
+			run  func()
+		}{
+			{"RetrAll", func() {
 				for m, err := range c.RetrAll(t.Context(), upTo(500)...) {
 					if _, rerr := io.Copy(io.Discard, m); err != nil || rerr != nil {
 						t.Fatal(err, rerr)
 					}
 				}
-			},
-			"DeleAll": func() {
+			}},
+			{"DeleAll", func() {
 				if err := c.DeleAll(t.Context(), upTo(500)...); err != nil {
 					t.Fatal(err)
 				}
-			},
+			}},
 		} {
 			start := time.Now()
-			run()
+			batch.run()
 			trips := float64(time.Since(start)) / float64(rtt)
-			t.Logf("%s: %.1f round trips", name, trips)
+			t.Logf("%s: %.1f round trips", batch.name, trips)
 			if trips > 8 {
-				t.Errorf("%s took %.1f round trips", name, trips)
+				t.Errorf("%s took %.1f round trips", batch.name, trips)
 			}
 		}
 	})

@@ -561,10 +561,10 @@ func TestMaxLineLengthOfAListing(t *testing.T) {
 		name, line string
 		ok         bool
 	}{
-		{"longest", "2 " + strings.Repeat("x", 98), true},
-		{"too long", "2 " + strings.Repeat("x", 99), false},
-		{"much too long", "2 " + strings.Repeat("x", 200_000), false},
-		{"without end", "2 " + strings.Repeat("x", 200_000) + `\r\n!`, false},
+		{"longest", "2 " + strings.Repeat("x", 98) + `\r\n`, true},
+		{"too long", "2 " + strings.Repeat("x", 99) + `\r\n`, false},
+		{"much too long", "2 " + strings.Repeat("x", 200_000) + `\r\n`, false},
+		{"without end", "2 " + strings.Repeat("x", 200_000) + "\nS- more", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bothViews(t, func(t *testing.T, byC bool) {
@@ -572,7 +572,7 @@ func TestMaxLineLengthOfAListing(t *testing.T) {
 				if !tt.ok {
 					end = "\n!expect-close"
 				}
-				c := dialogue(t, &Options{MaxLineLength: 100}, "\nC: UIDL\nS: +OK\nS: 1 a\nS: "+tt.line+end)
+				c := dialogue(t, &Options{MaxLineLength: 100}, "\nC: UIDL\nS: +OK\nS: 1 a\nS- "+tt.line+end)
 				l, err := c.UIDL(background)
 				must(t, err)
 				got, err := collect(l, byC)
@@ -629,6 +629,9 @@ func TestMalformedLine(t *testing.T) {
 			bothViews(t, func(t *testing.T, byC bool) {
 				for _, spilled := range []bool{false, true} {
 					script := "\nC: " + tt.command + "\nS: +OK\nS: 7 7\nS: 8 8\nS: " + tt.line + "\nS: 9 9\nS: .\nC: NOOP\nS: +OK\nC: NOOP\nS: +OK"
+					if spilled { // in one write
+						script = strings.Replace(script, "7 7\nS: 8 8\nS: ", `7 7\r\n8 8\r\n`, 1)
+					}
 					c := dialogue(t, nil, script)
 					var n int
 					var err error
@@ -816,7 +819,7 @@ func TestManyTakers(t *testing.T) {
 		c := served(t, nil, srv)
 		l, err := c.List(background)
 		must(t, err)
-		if l.C() != l.C() {
+		if first := l.C(); l.C() != first {
 			t.Error("C returns two channels")
 		}
 		var mu sync.Mutex

@@ -179,6 +179,81 @@ func TestContextDoneLater(t *testing.T) {
 	})
 }
 
+// watchedContext counts who watches it; see [context.AfterFunc].
+type watchedContext struct {
+	context.Context
+	watchers int
+}
+
+func (w *watchedContext) Value(any) any { return nil } // hides the Context within
+
+func (w *watchedContext) AfterFunc(f func()) func() bool {
+	w.watchers++
+	stop := context.AfterFunc(w.Context, f)
+	return func() bool {
+		stopped := stop()
+		if stopped {
+			w.watchers--
+		}
+		return stopped
+	}
+}
+
+// A long-lived context must not gather what was done under it.
+func TestNothingStaysWithAContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := dialogue(t, nil, `
+			C: NOOP
+			S: +OK
+			C: RETR 1
+			S: +OK
+			S: .
+			C: RETR 2
+			S: -ERR
+			C: LIST
+			S: +OK
+			S: .
+			C: LIST
+			S: -ERR
+			C: RETR 3
+			S: +OK
+			S: three
+			S: .
+			C: QUIT
+			S: +OK
+			!close`)
+		done, cancel := context.WithCancel(background)
+		defer cancel()
+		ctx := &watchedContext{Context: done}
+		check := func(after string) {
+			t.Helper()
+			if ctx.watchers != 0 {
+				t.Errorf("%d watchers left after %s", ctx.watchers, after)
+				ctx.watchers = 0
+			}
+		}
+		must(t, c.Noop(ctx))
+		check("NOOP")
+		m, err := c.Retr(ctx, 1)
+		readAll(t, m, err, "")
+		check("RETR")
+		c.Retr(ctx, 2)
+		check("a RETR refused")
+		l, err := c.List(ctx)
+		must(t, err)
+		for range l.All() {
+		}
+		check("LIST")
+		c.List(ctx)
+		check("a LIST refused")
+		if _, err := c.Retr(ctx, 3); err != nil {
+			t.Error(err)
+		}
+		must(t, c.Quit(background))
+		check("QUIT over a message")
+	})
+}
+
 func TestContextGovernsAMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
@@ -379,33 +454,40 @@ func TestQuitOverAForgottenMessage(t *testing.T) {
 }
 
 // The octets that a Writer was lent stay as they are while the rest of the message is discarded.
-func TestQuitLeavesTheWritersOctetsAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := dialogue(t, nil, `
-			C: RETR 1
-			S: +OK
-			S: aaaaaaaa
-			!repeat 20000 bbbbbbbb
-			S: .
-			C: QUIT
-			S: +OK
-			!close`)
-		m, err := c.Retr(background, 1)
-		must(t, err)
-		w := &lateWriter{wake: make(chan struct{})}
-		written := make(chan error)
-		go func() {
-			_, err := m.WriteTo(w)
-			written <- err
-		}()
-		synctest.Wait()
-		must(t, c.Quit(background))
-		close(w.wake)
-		wantError(t, <-written, ErrClosed)
-		if want := "aaaaaaaa\r\n"; w.got != want {
-			t.Errorf("wrote %.40q, want %q", w.got, want)
-		}
-	})
+func TestDiscardingLeavesTheWritersOctetsAlone(t *testing.T) {
+	for name, discard := range map[string]func(c *Client, m *Message) error{
+		"Quit":  func(c *Client, m *Message) error { return c.Quit(background) },
+		"Close": func(c *Client, m *Message) error { return errors.Join(m.Close(), c.Quit(background)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := dialogue(t, nil, `
+					C: RETR 1
+					S: +OK
+					S: aaaaaaaa
+					!repeat 20000 bbbbbbbb
+					S: .
+					C: QUIT
+					S: +OK
+					!close`)
+				m, err := c.Retr(background, 1)
+				must(t, err)
+				w := &lateWriter{wake: make(chan struct{})}
+				written := make(chan error)
+				go func() {
+					_, err := m.WriteTo(w)
+					written <- err
+				}()
+				synctest.Wait()
+				must(t, discard(c, m))
+				close(w.wake)
+				wantError(t, <-written, ErrClosed)
+				if want := "aaaaaaaa\r\n"; w.got != want {
+					t.Errorf("wrote %.40q, want %q", w.got, want)
+				}
+			})
+		})
+	}
 }
 
 // lateWriter looks at what it got long afterwards.
@@ -784,6 +866,11 @@ func TestLastWords(t *testing.T) {
 			S: +OK
 			S: -ERR idle for \x1btoo long
 			!close`,
+		"the last of several": `
+			C: NOOP
+			S: +OK
+			S: * noise\r\n-ERR idle for \x1btoo long
+			!close`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -805,15 +892,15 @@ func TestLastWords(t *testing.T) {
 func TestConcurrentUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := pop3test.NewUnstartedServer(pop3test.Generate(20, func(n int) string {
-			return strings.Repeat(fmt.Sprintf("%d.\r\n..\r\n", n), 1000*n)
+			return strings.Repeat(fmt.Sprintf("%d.\r\n..\r\n", n), 500*n)
 		}))
 		c := served(t, nil, srv)
 		var wg sync.WaitGroup
-		for g := range 20 {
+		for g := range 12 {
 			wg.Go(func() {
 				for i := range 10 {
 					n := (g*7+i*3)%20 + 1
-					want := strings.Repeat(fmt.Sprintf("%d.\r\n..\r\n", n), 1000*n)
+					want := strings.Repeat(fmt.Sprintf("%d.\r\n..\r\n", n), 500*n)
 					var err error
 					switch (g + i) % 6 {
 					case 0:

@@ -89,7 +89,7 @@ func (e *env) note(text string) {
 }
 
 func (e *env) options() *pop3.Options {
-	return &pop3.Options{TLSConfig: e.TLSConfig(), AllowInsecureLogin: true, Timeout: 30 * time.Second}
+	return &pop3.Options{TLSConfig: e.TLSConfig(), AllowInsecureLogin: true}
 }
 
 // dial connects in the clear.

@@ -28,6 +28,6 @@ var traits = map[string]Traits{
 	"cyrus":           {APOP: true, AddsHeaders: true, NoNUL: true, Most: 5_000, MostWhy: "delivery is slow", Gone: "the message"},
 	"mailutils":       {APOP: true, Lock: true, DeleTwice: true, AddsHeaders: true},
 	"popa3d":          {NoCAPA: true, NoSTLS: true, HangsUp: true, Gone: "closed"},
-	"solid-pop3d":     {NoCAPA: true, NoSTLS: true, HangsUp: true, APOP: true, Separator: true, Most: 5_000, MostWhy: "it has `-ERR no memory available` for more", Gone: "closed"},
+	"solid-pop3d":     {NoCAPA: true, NoSTLS: true, HangsUp: true, APOP: true, Separator: true, Most: 5_000, MostWhy: "it answers PASS with `-ERR no memory available` at 10,000", Gone: "closed"},
 	"twisted":         {APOP: true, DeleTwice: true, LFSize: true, CRCRLF: true, Gone: "silence"},
 }
