@@ -45,8 +45,8 @@ func (c *Client) DeleAll(ctx context.Context, numbers ...int) error {
 	}
 	defer b.close()
 	var refused []error
-	for range numbers {
-		_, err := b.answer()
+	for _, n := range numbers {
+		err := b.answer(n, nil)
 		if err != nil {
 			refused = append(refused, err)
 		}
@@ -68,8 +68,8 @@ func (c *Client) messages(ctx context.Context, name string, numbers []int, comma
 		}
 		b.bodies = true
 		defer b.close()
-		for range numbers {
-			m, err := b.message()
+		for _, n := range numbers {
+			m, err := b.message(n)
 			if !yield(m, err) || err != nil {
 				return
 			}
@@ -167,12 +167,15 @@ func (b *batch) writeAhead() {
 	}
 }
 
-// answer reads the next status line. The error is a *ServerError, or that of a broken session.
-func (b *batch) answer() (text string, err error) {
+// answer reads the next status line, that of message number, into m where that is not nil. The error is a *ServerError,
+// or that of a broken session.
+func (b *batch) answer(number int, m *Message) error {
 	if err := b.s.enter(&b.hold); err != nil {
-		return "", err
+		return err
 	}
-	command := b.command(b.numbers[b.done])
+	command := b.command(number)
+	var text string
+	var err error
 	if b.written == nil {
 		b.issued++
 		text, err = b.s.ask(&b.hold, command, command)
@@ -180,10 +183,15 @@ func (b *batch) answer() (text string, err error) {
 		text, err = b.s.answer(&b.hold, command)
 	}
 	b.answered()
+	b.current = nil
+	if err == nil && m != nil {
+		m.Status = text
+		b.current = m
+	}
 	if err == nil || isServerError(err) {
 		b.s.leave(&b.hold)
 	}
-	return text, err
+	return err
 }
 
 func (b *batch) answered() {
@@ -193,15 +201,10 @@ func (b *batch) answered() {
 	b.room.Signal()
 }
 
-// message reads the next status line and returns the message behind it.
-func (b *batch) message() (*Message, error) {
-	m := &Message{Number: b.numbers[b.done], s: b.s, hold: &b.hold, batch: true}
-	m.Status, m.err = b.answer()
-	if m.err == nil {
-		b.current = m
-		return m, nil
-	}
-	b.current = nil
+// message reads the next status line and returns the message behind it. One that was refused is no error here.
+func (b *batch) message(number int) (*Message, error) {
+	m := &Message{Number: number, s: b.s, hold: &b.hold, batch: true}
+	m.err = b.answer(number, m)
 	if isServerError(m.err) {
 		return m, nil
 	}

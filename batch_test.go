@@ -367,3 +367,30 @@ func TestBatchRoundTrips(t *testing.T) {
 		}
 	})
 }
+
+// Quit puts out the loop of a batch that somebody else is in.
+func TestQuitBesideABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := batchServer(t, 3)
+		s.Latency = 20 * time.Second
+		c := batchClient(t, s.Pipe(), pop3.Options{})
+		quit := make(chan error, 1)
+		go func() {
+			time.Sleep(time.Second)
+			quit <- c.Quit(context.Background())
+		}()
+		steps := 0
+		for m, err := range c.RetrAll(t.Context(), 1, 2, 3) {
+			time.Sleep(25 * time.Second)
+			if steps++; err == nil {
+				_, err = m.Read(make([]byte, 1))
+			}
+			if steps == 2 && !errors.Is(err, pop3.ErrClosed) {
+				t.Errorf("step %d: %v", steps, err)
+			}
+		}
+		if err := <-quit; err != nil || steps > 2 {
+			t.Errorf("QUIT: %v, after %d steps", err, steps)
+		}
+	})
+}

@@ -28,7 +28,7 @@ func TestCapabilities(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := dialogue(t, nil, "\nC: CAPA\nS: +OK list follows\n"+test.lines+"\nS: .\nC: NOOP\nS: +OK")
-			for range 2 { // the second time from memory
+			for range 3 { // from memory, but for the first time
 				got, err := c.Capabilities(background)
 				must(t, err)
 				if diff := cmp.Diff(test.want, got); diff != "" {

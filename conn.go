@@ -26,6 +26,9 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // maxUnasked bounds what is dropped before one command of octets that nobody asked for.
 const maxUnasked = 1 << 20
 
+// maxEmptyReads is how often a Read may return nothing, and no error, before the connection counts as broken.
+const maxEmptyReads = 100
+
 // conn is the wire: it writes command lines and reads lines and text. It knows no states. One goroutine uses it at a time,
 // the holder of the session's turn; only hangUp may come from any.
 type conn struct {
@@ -127,15 +130,17 @@ func (c *conn) fill() error {
 	case c.w == len(c.buf):
 		c.buf = append(c.buf, make([]byte, len(c.buf))...)
 	}
-	n, err := c.stream().Read(c.buf[c.w:])
-	c.w += n
-	if n > 0 {
-		return nil
+	for range maxEmptyReads {
+		n, err := c.stream().Read(c.buf[c.w:])
+		c.w += n
+		if n > 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = io.ErrNoProgress
-	}
-	return err
+	return io.ErrNoProgress
 }
 
 // release gives the buffer back. What is still in it came unasked.

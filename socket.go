@@ -113,7 +113,9 @@ func (s *socket) readNow(p []byte) (int, error) {
 	if s.raw == nil {
 		s.readBy = time.Time{}
 		s.Conn.SetReadDeadline(time.Now().Add(probeWait))
-		return s.Conn.Read(p)
+		n, err := s.Conn.Read(p)
+		s.Conn.SetReadDeadline(time.Time{})
+		return n, err
 	}
 	if !s.readBy.IsZero() && !time.Now().Before(s.readBy) { // a deadline that has passed would keep the socket from being looked at
 		s.readBy = time.Time{}

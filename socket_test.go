@@ -127,7 +127,8 @@ func TestConnUnasked(t *testing.T) {
 
 // TestConnUnaskedInOneWrite has them arrive together with the answer before.
 func TestConnUnaskedInOneWrite(t *testing.T) {
-	c := dialogue(t, nil, `
+	var log bytes.Buffer
+	c := dialogue(t, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, `
 		C: NOOP
 		S: +OK\r\n+OK 7 7\r\n-ERR going
 		C: STAT
@@ -135,6 +136,33 @@ func TestConnUnaskedInOneWrite(t *testing.T) {
 	must(t, c.Noop(background))
 	if n, size, err := c.Stat(background); n != 2 || size != 320 || err != nil {
 		t.Errorf("Stat = %d, %d, %v", n, size, err)
+	}
+	if !strings.Contains(log.String(), `"-ERR going"`) {
+		t.Errorf("log: %s", log.String())
+	}
+}
+
+// TestProbe looks at a socket whose last deadline has passed meanwhile.
+func TestProbe(t *testing.T) {
+	client, server := tcpPair(t)
+	s := newSocket(client, time.Minute)
+	pass := func() {
+		s.readBy = time.Unix(1, 0)
+		must(t, client.SetReadDeadline(s.readBy))
+	}
+	pass()
+	b := make([]byte, 8)
+	if n, err := s.readNow(b); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("nothing has arrived: %d, %v", n, err)
+	}
+	say(t, server, "x")
+	pass()
+	if n, err := s.readNow(b); n != 1 || err != nil {
+		t.Errorf("one octet has arrived: %d, %v", n, err)
+	}
+	server.Close()
+	if n, err := s.readNow(b); n != 0 || err != io.EOF {
+		t.Errorf("the end has come: %d, %v", n, err)
 	}
 }
 
@@ -241,6 +269,16 @@ func TestConnTimeout(t *testing.T) {
 				C: NOOP
 				!wait 24h
 				S: +OK`)
+			must(t, c.Noop(background))
+		})
+	})
+	t.Run("none, after a pause", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := dialogue(t, &Options{Timeout: -1}, `
+				C: NOOP
+				!wait 24h
+				S: +OK`)
+			time.Sleep(time.Hour) // so that the connection is looked at
 			must(t, c.Noop(background))
 		})
 	})

@@ -95,6 +95,7 @@ var sharing = []testCase{
 	}},
 	{"a message deleted by another session", func(e *env) {
 		if e.Lock || e.Waits {
+			e.note("cannot be: see the row above")
 			e.lacks()
 		}
 		c, user := e.open(some(3)...)

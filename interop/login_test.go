@@ -89,26 +89,41 @@ var loggingIn = []testCase{
 		e.must(c.Pass(e.ctx, e.Password(user)))
 		e.must(c.Quit(e.ctx))
 	}},
-	{"UTF8 and LANG", func(e *env) {
+	{"LANG", func(e *env) {
 		c, _ := e.open()
 		caps, err := c.Capabilities(e.ctx)
 		e.must(err)
 		langs, err := c.Langs(e.ctx)
 		if !caps.Has("LANG") {
 			e.refused(err)
-		} else {
-			e.must(err)
-			e.note("LANG")
+			e.lacks()
 		}
-		e.Log(langs)
+		e.must(err)
+		if len(langs) == 0 {
+			e.Error("no language")
+		}
+	}},
+	{"UTF8", func(e *env) {
+		text := header("utf8", 1) + "X-Name: h\xc3\xa9llo\n\nhello\n"
+		c, user := e.open(text)
+		caps, err := c.Capabilities(e.ctx)
+		e.must(err)
 		if !caps.Has("UTF8") {
 			e.refused(c.UTF8(e.ctx))
 			e.lacks()
 		}
-		e.must(c.UTF8(e.ctx))
-		e.must(c.Quit(e.ctx))
-		e.note("UTF8, without LANG")
-		c = e.dial()
-		e.must(c.UTF8(e.ctx))
+		for _, before := range []bool{false, true} { // the login, RFC 6856 has it both ways
+			if before {
+				c = e.dial()
+				e.must(c.UTF8(e.ctx))
+				e.must(c.Login(e.ctx, user, e.Password(user)))
+			} else {
+				e.must(c.UTF8(e.ctx))
+			}
+			if got, want := e.text(c.Retr(e.ctx, 1)), delivered(e.Traits, text); got != want {
+				e.Errorf("got %q, want %q", got, want)
+			}
+			e.must(c.Quit(e.ctx))
+		}
 	}},
 }

@@ -75,8 +75,7 @@ func (m *matrix) write(t *testing.T, file string) {
 	}
 	var b strings.Builder
 	b.WriteString("# The library against real servers\n\n" +
-		"Written by `go test -run TestServers . -update`. “yes”: done by the library at this server, and verified; “–”: the server has no such thing, " +
-		"and the library says so.\n\n" + table.String() + "\n")
+		"Written by `go test -run TestServers . -update`. “yes”: done by the library at this server, and verified; “–”: the server has no such thing.\n\n" + table.String() + "\n")
 	for i, note := range notes {
 		fmt.Fprintf(&b, "%d. %s\n", i+1, note)
 	}

@@ -22,6 +22,7 @@ var samples = []sample{
 	{"a line of 100,000 octets", header("long", 3) + "\nbefore\n" + strings.Repeat("A", 100_000) + "\nafter\n"},
 	{"8 bits", header("8bit", 4) + "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n" +
 		"\nutf8: h\xc3\xa9llo \xe2\x82\xac\nlatin1: h\xe9llo\nhigh: \x80\xff\ncontrol: \x01\x07\x1b\x7f\n"},
+	{"8-bit header", header("8bit", 11) + "X-Name: h\xc3\xa9llo\n\nhello\n"},
 	{"no body", header("empty", 5) + "\n"},
 	{"no final newline", header("cut", 6) + "\nline one\nlast line"},
 	{"headers only", header("headers", 7)},

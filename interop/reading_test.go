@@ -92,6 +92,7 @@ var reading = []testCase{
 				e.note("LIST is 2 short for a message without a final newline")
 			case e.LFSize:
 				e.note("LIST counts a line end as one octet")
+			case s.name == "8-bit header" && strings.Contains(got, "Cannot display"):
 			default:
 				e.Errorf("%s: LIST says %d, RETR has %d octets", s.name, size, len(got))
 			}
@@ -184,8 +185,10 @@ func (e *env) explain(name, got, want string) {
 		e.note("an empty line put behind headers without a body")
 	case name == "dots" && strings.ReplaceAll(want, ">From", "From") == got:
 		e.note("the \">\" of \">From\" taken off")
-	case name == "8 bits" && strings.Contains(got, "Cannot display"):
-		e.note("8-bit headers wrapped in a notice")
+	case name == "8-bit header" && strings.Contains(got, "Cannot display"):
+		e.note("a message with 8-bit headers comes wrapped in a notice, unless after UTF8")
+	case name == "8-bit header" && strings.HasSuffix(got, strings.ReplaceAll(want, "\xc3\xa9", "XX")):
+		e.note("octets above 127 in headers replaced by X")
 	default:
 		e.Errorf("%s: %s", name, cmp.Diff(want, got))
 	}
