@@ -1,0 +1,125 @@
+// Bench compares this package with what its users would pick instead: mpop, fetchmail, curl, Twisted and Python's
+// poplib, each a whole process, in turn, on one server. On Debian, as root:
+//
+//	go run -C bench . -install
+//
+// It writes RESULTS.md and results.svg. Only ratios are written: they hold on other machines too, seconds do not.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+func main() {
+	if mode := os.Getenv(clientMode); mode != "" {
+		if err := runOurs(mode, os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	var b bench
+	install := flag.Bool("install", false, "install the clients that are missing, through apt-get")
+	flag.IntVar(&b.rounds, "rounds", 3, "how often each client is run, except where one run takes long")
+	flag.IntVar(&b.size, "size", 128, "MiB in the large message")
+	flag.IntVar(&b.count, "count", 500, "number of small messages")
+	flag.StringVar(&b.dir, "dir", os.TempDir(), "where to deliver to; on a RAM disk the disk does not count")
+	flag.Parse()
+	b.command = strings.Join(append([]string{"go run -C bench ."}, os.Args[1:]...), " ")
+	err := b.pick(*install)
+	if err == nil {
+		err = b.run(func(c column) { fmt.Fprintln(os.Stderr, c.name) })
+	}
+	if err == nil {
+		err = b.write(".")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// A bench is one comparison.
+type bench struct {
+	rounds, size, count int
+	dir, command        string
+	clients             []client
+	skipped             []string
+	large, small        []column
+	results             map[string][]outcome // by the name of the column, in the order of clients
+}
+
+// pick keeps the clients that are installed, after installing them if told to.
+func (b *bench) pick(install bool) error {
+	var missing []string
+	for _, c := range clients {
+		if !c.installed() {
+			missing = append(missing, c.pkg)
+		}
+	}
+	if install && len(missing) > 0 {
+		for _, args := range [][]string{{"update"}, append([]string{"install", "-y", "--no-install-recommends"}, missing...)} {
+			cmd := exec.Command("apt-get", args...)
+			cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+			cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+			if err := cmd.Run(); err != nil {
+				return fmt.Errorf("apt-get %s: %w", args[0], err)
+			}
+		}
+	}
+	for _, c := range clients {
+		if c.installed() {
+			b.clients = append(b.clients, c)
+			continue
+		}
+		b.skipped = append(b.skipped, c.name)
+		fmt.Fprintf(os.Stderr, "%s is skipped: apt-get install %s, or -install\n", c.name, c.pkg)
+	}
+	return nil
+}
+
+var shapes = []struct{ name, unit string }{
+	{"base64", strings.Repeat("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZn", 2)[:76] + "\r\n"},
+	{"prose", "The minutes of the last meeting were read. They were approved, with one change.\r\nNobody asked why; it was late.\r\n"},
+	{"dot leaders", "Chapter 1 ........................................................... 17\r\n"},
+	{"every line a dot", ".\r\n"},
+}
+
+func (b *bench) run(progress func(column)) error {
+	for _, s := range shapes {
+		b.large = append(b.large, column{name: s.name, unit: s.unit, count: 1, size: b.size << 20, large: true})
+	}
+	b.large = append(b.large, column{name: "base64, TLS", unit: shapes[0].unit, count: 1, size: b.size << 20, large: true, tls: true})
+	for _, ms := range []int{0, 1, 20} {
+		b.small = append(b.small, column{name: fmt.Sprint(ms, " ms"), unit: shapes[0].unit, count: b.count, size: 4 << 10,
+			latency: time.Duration(ms) * time.Millisecond})
+	}
+	dir, err := os.MkdirTemp(b.dir, "pop3-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b.results = make(map[string][]outcome)
+	for _, columns := range [][]column{b.large, b.small} {
+		for _, c := range columns {
+			progress(c)
+			if b.results[c.name], err = c.measure(b.clients, b.rounds, dir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) write(dir string) error {
+	if err := os.WriteFile(filepath.Join(dir, "RESULTS.md"), []byte(b.markdown()), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "results.svg"), []byte(b.svg()), 0o644)
+}
