@@ -200,7 +200,7 @@ func (c *Client) startTLS(h *hold, config *tls.Config) error {
 	c.challenge = ""
 	c.mu.Unlock()
 	if err := c.s.conn.startTLS(h.ctx, config); err != nil {
-		return c.s.fail(h, fmt.Errorf("TLS handshake: %w", err))
+		return c.s.fail(h, err)
 	}
 	return nil
 }

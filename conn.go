@@ -83,7 +83,7 @@ func (c *conn) encrypted() bool {
 func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
 	t := tls.Client(c.sock, config)
 	if err := t.HandshakeContext(ctx); err != nil {
-		return err
+		return fmt.Errorf("TLS handshake: %w", err)
 	}
 	c.mu.Lock()
 	c.rw = t

@@ -332,7 +332,7 @@ func (l *Listing[T]) read(batch []T) (_ []T, end bool, fault, err error) {
 		used += n
 		e, reason := parse(line, idText)
 		if reason != "" {
-			return batch, false, &ProtocolError{Command: l.hold.name, Line: l.s.conn.redact(quote(line)), Reason: reason}, nil
+			return batch, false, &ProtocolError{Command: l.hold.name, Line: l.s.conn.quoted(line), Reason: reason}, nil
 		}
 		if l.count++; l.count > l.max {
 			return batch, false, nil, fmt.Errorf("%w: a listing of more than %d entries", ErrLineTooLong, l.max)

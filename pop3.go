@@ -140,7 +140,7 @@ func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS
 	c.s.watch(h, nil)
 	if overTLS {
 		if err := c.s.conn.startTLS(ctx, c.tlsConfig(nil)); err != nil {
-			return nil, c.s.fail(h, fmt.Errorf("TLS handshake: %w", err))
+			return nil, c.s.fail(h, err)
 		}
 	}
 	text, err := c.s.answer(h, "")

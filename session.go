@@ -2,6 +2,7 @@ package pop3
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -238,6 +239,7 @@ func (s *session) fail(h *hold, err error) error {
 
 func (s *session) explain(h *hold, err error) error {
 	var protocol *ProtocolError
+	var untrusted *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &protocol):
 		if protocol.Command == "" {
@@ -248,6 +250,8 @@ func (s *session) explain(h *hold, err error) error {
 		return fmt.Errorf("pop3: %s: %w", h.name, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &timeoutError{h.name, s.conn.lastWords}
+	case errors.As(err, &untrusted): // no lost connection: trying again is no use
+		return fmt.Errorf("pop3: %s: %w", h.name, err)
 	}
 	return &lostError{h.name, s.conn.lastWords, err}
 }
@@ -328,8 +332,6 @@ func (s *session) answer(h *hold, shown string) (text string, err error) {
 		return "", s.refuse(h, shown, text, err)
 	case word == "-ERR":
 		return "", serverError(shown, text)
-	case word != "+OK":
-		return "", s.refuse(h, shown, word+" "+text, errNoStatus)
 	}
 	return text, nil
 }

@@ -71,7 +71,7 @@ func (s *socket) Read(p []byte) (int, error) {
 			s.Conn.SetReadDeadline(due)
 		}
 		n, err := s.Conn.Read(p)
-		if n > 0 || !early(err, due) {
+		if n > 0 || !early(err, s.readBy, due) {
 			return n, err
 		}
 		s.readBy = time.Time{}
@@ -89,16 +89,16 @@ func (s *socket) Write(p []byte) (int, error) {
 			s.Conn.SetWriteDeadline(due)
 		}
 		n, err := s.Conn.Write(p[written:])
-		if written += n; !early(err, due) {
+		if written += n; !early(err, s.writeBy, due) {
 			return written, err
 		}
 		s.writeBy = time.Time{}
 	}
 }
 
-// early reports whether err is a timeout that came before its time.
-func early(err error, due time.Time) bool {
-	return err != nil && errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(due)
+// early reports whether err is the timeout of a deadline that was set for an earlier wait than the one until due.
+func early(err error, set, due time.Time) bool {
+	return err != nil && errors.Is(err, os.ErrDeadlineExceeded) && set.Before(due)
 }
 
 // waitForever lets writes wait without end, or no longer.

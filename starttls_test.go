@@ -3,6 +3,8 @@ package pop3
 import (
 	"crypto/tls"
 	"errors"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -138,5 +140,16 @@ func TestCertificate(t *testing.T) {
 		if command != "CAPA" && command != "STLS" {
 			t.Errorf("the client sent %q", command)
 		}
+	}
+}
+
+// A certificate that is not trusted is no lost connection: nobody should try again.
+func TestUntrustedCertificate(t *testing.T) {
+	srv := pop3test.NewTLSServer(pop3test.Messages())
+	defer srv.Close()
+	_, err := DialTLS(t.Context(), srv.Addr, nil)
+	var cert *tls.CertificateVerificationError
+	if !errors.As(err, &cert) || errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "TLS handshake") {
+		t.Errorf("error %v", err)
 	}
 }

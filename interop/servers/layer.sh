@@ -18,12 +18,10 @@ users() { # calls the function $1 with the number of every user
 	done
 }
 
-system_user() {
-	grep -q "^u$1:" /etc/passwd || {
-		echo "u$1:x:$((FIRST_UID + $1)):8::$DIR/mail/u$1:/bin/sh" >>/etc/passwd
-		echo "u$1:$(openssl passwd -1 "secret$1"):19000:0:99999:7:::" >>/etc/shadow
-	}
+system_user() { # its home changes from run to run
+	sed -i "/^u$1:/d" /etc/passwd /etc/shadow
+	echo "u$1:x:$((FIRST_UID + $1)):8::$DIR/mail/u$1:/bin/sh" >>/etc/passwd
+	echo "u$1:$(openssl passwd -1 "secret$1"):19000:0:99999:7:::" >>/etc/shadow
 	mkdir -p "$DIR/mail/u$1"
 	chown $((FIRST_UID + $1)):8 "$DIR/mail/u$1"
 }
-

@@ -1,7 +1,7 @@
 users system_user
-[ ! -e /var/mail ] || mv /var/mail /var/mail.before
+[ -L /var/mail ] || mv /var/mail /var/mail.before
 mkdir "$DIR/spool"
 chown root:mail "$DIR/spool"
 chmod 1775 "$DIR/spool"
-ln -s "$DIR/spool" /var/mail
+ln -sfn "$DIR/spool" /var/mail
 exec env POP3_INTEROP_SERVE=/usr/sbin/popa3d "$SELF"

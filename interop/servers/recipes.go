@@ -11,7 +11,7 @@ import (
 )
 
 var recipes = map[string]recipe{
-	"courier":     {"/usr/sbin/courierpop3d", toMaildir(mailGID)},
+	"courier":     {"/usr/lib/courier/courier/courierpop3d", toMaildir(mailGID)},
 	"cyrus":       {"/usr/sbin/cyrmaster", toLMTP},
 	"mailutils":   {"/usr/sbin/pop3d", toMbox(inHome)},
 	"popa3d":      {"/usr/sbin/popa3d", toMbox(func(dir, user string) string { return filepath.Join(dir, "spool", user) })},

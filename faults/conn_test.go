@@ -1,0 +1,189 @@
+package faults
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// kind is what goes wrong with a connection.
+type kind int
+
+const (
+	nothing   kind = iota
+	cut            // it is closed
+	reset          // it is reset
+	stall          // no octet passes any more
+	halfClose      // the server has closed its side, and goes on reading
+	lose           // what the client sends is accepted and never arrives
+)
+
+func (k kind) String() string {
+	return [...]string{"nothing", "cut", "reset", "stall", "half-close", "lose"}[k]
+}
+
+// fault says what goes wrong, and when.
+type fault struct {
+	kind   kind
+	up     bool          // after octets of the client; otherwise of the server
+	after  int           // octets that still pass
+	single bool          // one octet a packet, both ways
+	pace   time.Duration // of the server's packets
+}
+
+func (f fault) String() string {
+	from := "server"
+	if f.up {
+		from = "client"
+	}
+	return fmt.Sprintf("%v after %d octets of the %s (one octet a packet: %v, pace %v)", f.kind, f.after, from, f.single, f.pace)
+}
+
+// faultConn is the client's end of a connection on which a fault happens.
+type faultConn struct {
+	net.Conn
+	dead net.Conn // a pipe on which nothing ever happens
+
+	mu          sync.Mutex
+	fault       fault
+	tripped     bool
+	taken, sent int // octets of the server, of the client
+}
+
+func newFaultConn(conn net.Conn, f fault) *faultConn {
+	dead, _ := net.Pipe()
+	c := &faultConn{Conn: conn, dead: dead}
+	c.arm(f)
+	return c
+}
+
+// arm has a fault happen from now on.
+func (c *faultConn) arm(f fault) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fault = f
+	c.pass(0)
+}
+
+// pass notes that octets went the way of the fault. The caller holds mu.
+func (c *faultConn) pass(n int) {
+	c.fault.after -= n
+	if c.fault.kind == nothing || c.fault.after > 0 || c.tripped {
+		return
+	}
+	c.tripped = true
+	if c.fault.kind == cut || c.fault.kind == reset {
+		c.Conn.Close()
+	}
+}
+
+// room returns how many of n octets may go in one packet, and the fault once it has happened.
+func (c *faultConn) room(up bool, n int) (int, kind) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tripped {
+		return 0, c.fault.kind
+	}
+	if c.fault.single {
+		n = min(n, 1)
+	}
+	if c.fault.kind != nothing && c.fault.up == up {
+		n = min(n, c.fault.after)
+	}
+	return n, nothing
+}
+
+func (c *faultConn) Read(p []byte) (int, error) {
+	if c.fault.pace > 0 {
+		time.Sleep(c.fault.pace)
+	}
+	n, happened := c.room(false, len(p))
+	if happened == nothing || happened == lose || happened == stall && c.fault.up {
+		if happened != nothing {
+			n = len(p)
+		}
+		var err error
+		n, err = c.Conn.Read(p[:n])
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.taken += n
+		if !c.fault.up {
+			c.pass(n)
+		}
+		if n > 0 || !c.tripped {
+			return n, err
+		}
+		happened = c.fault.kind
+		if happened == lose || happened == stall {
+			return 0, err
+		}
+	}
+	switch happened {
+	case reset:
+		return 0, syscall.ECONNRESET
+	case stall:
+		return c.dead.Read(p)
+	}
+	return 0, io.EOF
+}
+
+func (c *faultConn) Write(p []byte) (int, error) {
+	for done := 0; done < len(p); {
+		n, happened := c.room(true, len(p)-done)
+		switch {
+		case happened == lose:
+			return len(p), nil
+		case happened == cut && c.fault.up: // it is in the buffer of the socket
+			return len(p), nil
+		case happened == cut || happened == reset:
+			return done, syscall.EPIPE
+		case happened == stall && c.fault.up:
+			n, err := c.dead.Write(p[done:])
+			return done + n, err
+		case happened != nothing: // the other way is out of order
+			n = len(p) - done
+		}
+		n, err := c.Conn.Write(p[done : done+n])
+		done += n
+		c.mu.Lock()
+		c.sent += n
+		if c.fault.up && happened == nothing {
+			c.pass(n)
+		}
+		c.mu.Unlock()
+		if err != nil {
+			return done, err
+		}
+	}
+	return len(p), nil
+}
+
+func (c *faultConn) Close() error {
+	c.dead.Close()
+	return c.Conn.Close()
+}
+
+func (c *faultConn) SetDeadline(t time.Time) error {
+	c.dead.SetDeadline(t)
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *faultConn) SetReadDeadline(t time.Time) error {
+	c.dead.SetReadDeadline(t)
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *faultConn) SetWriteDeadline(t time.Time) error {
+	c.dead.SetWriteDeadline(t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// octets returns how many octets of the server and of the client have passed, and whether the fault has happened.
+func (c *faultConn) octets() (taken, sent int, happened bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.taken, c.sent, c.tripped
+}

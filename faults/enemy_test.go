@@ -1,0 +1,282 @@
+package faults
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode"
+
+	"github.com/seed-5b1d5243/pop3"
+)
+
+// enemy is the server's end of a connection. It counts what the client takes: over net.Pipe nothing is on its way.
+type enemy struct {
+	net.Conn
+	in    *bufio.Reader
+	taken *atomic.Int64
+}
+
+// say sends something, and reports whether the client still listens.
+func (e *enemy) say(text string) bool {
+	if text == "" {
+		return true
+	}
+	n, err := e.Write([]byte(text))
+	e.taken.Add(int64(n))
+	return err == nil
+}
+
+// endlessly sends something again and again, until the client hangs up.
+func (e *enemy) endlessly(text string) {
+	for block := strings.Repeat(text, max(1, 4096/len(text))); e.say(block); {
+	}
+}
+
+// hear reads a command.
+func (e *enemy) hear() string {
+	line, _ := e.in.ReadString('\n')
+	return strings.TrimSuffix(line, "\r\n")
+}
+
+const greeting = "+OK ready\r\n"
+
+// after greets, answers the first command with first, and then goes on with text without end.
+func after(first, text string) func(*enemy) {
+	return func(e *enemy) {
+		e.say(greeting)
+		e.hear()
+		e.say(first)
+		if text != "" {
+			e.endlessly(text)
+		}
+	}
+}
+
+// prompts is a SASL mechanism that answers anything.
+type prompts struct{ asked int }
+
+func (*prompts) Start() (string, []byte, error) { return "X-PROMPTS", nil, nil }
+func (p *prompts) Next([]byte) ([]byte, error)  { p.asked++; return []byte("answer"), nil }
+
+// TestEnemies is about servers that send without end, or nonsense. Each must lead to a clear error, after a bounded number of octets.
+func TestEnemies(t *testing.T) {
+	const limit = 16384 + 64<<10 + 4096 // MaxLineLength, a buffer, a block
+	greeted := func(t *testing.T, c *pop3.Client, err error) *pop3.Client {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	listed := func(c *pop3.Client) error {
+		l, err := c.List(background)
+		if err != nil {
+			return err
+		}
+		for range l.C() {
+		}
+		return l.Err()
+	}
+	for _, test := range []struct {
+		name   string
+		serve  func(*enemy)
+		ask    func(c *pop3.Client) error // nil: the greeting is at fault
+		want   any                        // an error, or a pointer to a type of error
+		octets int64
+		lives  bool // the session is usable afterwards
+	}{
+		{"greeting without end", func(e *enemy) { e.endlessly("+OK ") }, nil, pop3.ErrLineTooLong, limit, false},
+		{"greeting of lines that are none", func(e *enemy) { e.endlessly("hello\r\n") }, nil, new(*pop3.ProtocolError), limit, false},
+		{"greeting of bare LFs", func(e *enemy) { e.endlessly("+OK\n") }, nil, new(*pop3.ProtocolError), limit, false},
+		{"silence", func(e *enemy) { e.hear() }, nil, os.ErrDeadlineExceeded, 0, false},
+		{"status line without end", after("+OK ", "x"),
+			func(c *pop3.Client) error { return c.Noop(background) }, pop3.ErrLineTooLong, limit, false},
+		{"refusal without end", after("-ERR ", "x"),
+			func(c *pop3.Client) error { return c.Noop(background) }, pop3.ErrLineTooLong, limit, false},
+		{"challenge where none is due", after("", "+ \r\n"),
+			func(c *pop3.Client) error { return c.Noop(background) }, new(*pop3.ProtocolError), limit, false},
+		{"listing without end", after("+OK\r\n", "1 1\r\n"), listed, pop3.ErrLineTooLong, 10_000*5 + limit, false},
+		{"listing of one line", after("+OK\r\n", "1 1 "), listed, pop3.ErrLineTooLong, limit, false},
+		{"unique-ids without end", after("+OK\r\n", "1 abc\r\n"), func(c *pop3.Client) error {
+			l, err := c.UIDL(background)
+			if err != nil {
+				return err
+			}
+			for _, err := range l.All() {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}, pop3.ErrLineTooLong, 10_000*7 + limit, false},
+		{"listing without end, in the way of another command", after("+OK\r\n", "1 1\r\n"), func(c *pop3.Client) error {
+			if _, err := c.List(background); err != nil {
+				return err
+			}
+			return c.Noop(background)
+		}, pop3.ErrLineTooLong, 10_000*5 + limit, false},
+		{"listing without end, stopped", after("+OK\r\n", "1 1\r\n"), func(c *pop3.Client) error {
+			l, err := c.List(background)
+			if err != nil {
+				return err
+			}
+			l.Stop()
+			return c.Noop(background)
+		}, pop3.ErrLineTooLong, 10_000*5 + limit, false},
+		{"capabilities without end", after("+OK\r\n", "X\r\n"), func(c *pop3.Client) error {
+			_, err := c.Capabilities(background)
+			return err
+		}, new(*pop3.ProtocolError), limit, false},
+		{"capability without end", after("+OK\r\n", "X "), func(c *pop3.Client) error {
+			_, err := c.Capabilities(background)
+			return err
+		}, pop3.ErrLineTooLong, limit, false},
+		{"languages without end", after("+OK\r\n", "x y\r\n"), func(c *pop3.Client) error {
+			_, err := c.Langs(background)
+			return err
+		}, new(*pop3.ProtocolError), limit, false},
+		{"challenges without end", func(e *enemy) {
+			e.say(greeting)
+			for e.hear() != "" && e.say("+ Pz8=\r\n") {
+			}
+		}, func(c *pop3.Client) error { return c.Auth(background, &prompts{}) }, new(*pop3.ProtocolError), limit, false},
+		{"challenge of one line", after("+ ", "AAAA"),
+			func(c *pop3.Client) error { return c.Auth(background, &prompts{}) }, pop3.ErrLineTooLong, limit, false},
+		{"challenge that is no base64", func(e *enemy) {
+			e.say(greeting)
+			e.hear()
+			e.say("+ \x1b[2J!\r\n")
+			if e.hear() == "*" {
+				e.say("-ERR cancelled\r\n")
+			}
+			for e.hear() != "" && e.say("+OK\r\n") {
+			}
+		}, func(c *pop3.Client) error { return c.Auth(background, &prompts{}) }, new(*pop3.ProtocolError), limit, true},
+		{"octets without end that nobody asked for", func(e *enemy) {
+			e.say(greeting)
+			e.endlessly("+OK 1 1\r\n")
+		}, func(c *pop3.Client) error {
+			time.Sleep(time.Second) // in the bubble's time
+			return c.Noop(background)
+		}, new(*pop3.ProtocolError), 2<<20 + limit, false},
+		{"count past int64", after("+OK 99999999999999999999 1\r\n", ""), func(c *pop3.Client) error {
+			_, _, err := c.Stat(background)
+			return err
+		}, new(*pop3.ProtocolError), limit, true},
+		{"size past int64", after("+OK 1 9223372036854775808\r\n", ""), func(c *pop3.Client) error {
+			_, err := c.Size(background, 1)
+			return err
+		}, new(*pop3.ProtocolError), limit, true},
+		{"number past int64 in a listing", after("+OK\r\n9223372036854775808 1\r\n2 2\r\n.\r\n", ""), listed, new(*pop3.ProtocolError), limit, true},
+		{"size past int64 in a listing", after("+OK\r\n1 9223372036854775808\r\n2 2\r\n.\r\n", ""), listed, new(*pop3.ProtocolError), limit, true},
+		{"negative size", after("+OK\r\n1 -1\r\n.\r\n", ""), listed, new(*pop3.ProtocolError), limit, true},
+		{"control characters in a unique-id", after("+OK 1 \x1b]0;x\x07\r\n", ""), func(c *pop3.Client) error {
+			_, err := c.UID(background, 1)
+			return err
+		}, new(*pop3.ProtocolError), limit, true},
+		{"control characters in a refusal", after("-ERR \x1b[2J\x00\a\r\n", ""),
+			func(c *pop3.Client) error { return c.Noop(background) }, new(*pop3.ServerError), limit, true},
+		{"too little", func(e *enemy) {
+			e.say(greeting)
+			e.hear()
+			e.say("+OK\r\nPIPELINING\r\n.\r\n")
+			e.hear()
+			e.say("+OK\r\n") // one answer for three
+			e.hear()
+			e.hear()
+			e.hear()
+		}, func(c *pop3.Client) error { return c.DeleAll(background, 1, 2, 3) }, os.ErrDeadlineExceeded, limit, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, server := net.Pipe()
+				e := &enemy{Conn: server, in: bufio.NewReader(server), taken: new(atomic.Int64)}
+				go func() {
+					defer server.Close()
+					test.serve(e)
+					for test.lives && e.hear() != "" && e.say("+OK\r\n") {
+					}
+				}()
+				began := time.Now()
+				c, err := pop3.NewClient(background, client, &pop3.Options{Timeout: patience, MaxEntries: 10_000})
+				if test.ask != nil {
+					c = greeted(t, c, err)
+					defer c.Close()
+					err = test.ask(c)
+				}
+				if target, ok := test.want.(error); ok {
+					if !errors.Is(err, target) {
+						t.Errorf("error %v, want %v", err, target)
+					}
+				} else if !errors.As(err, test.want) {
+					t.Errorf("error %v, want a %T", err, test.want)
+				}
+				if err != nil && strings.IndexFunc(err.Error(), unicode.IsControl) >= 0 {
+					// Errors that were joined stand on lines of their own.
+					if strings.IndexFunc(strings.ReplaceAll(err.Error(), "\n", ""), unicode.IsControl) >= 0 {
+						t.Errorf("control characters in %q", err)
+					}
+				}
+				if took := time.Since(began); took > 2*patience {
+					t.Errorf("took %v", took)
+				}
+				if n := e.taken.Load(); n > test.octets {
+					t.Errorf("took %d octets, at most %d are sensible", n, test.octets)
+				}
+				if c != nil {
+					if err := c.Noop(background); test.lives != (err == nil) || !test.lives && !errors.Is(err, pop3.ErrClosed) {
+						t.Errorf("afterwards NOOP says %v", err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestEndlessMessage reads much of a message without end: memory stays constant, and a context ends it.
+func TestEndlessMessage(t *testing.T) {
+	client, server := net.Pipe()
+	e := &enemy{Conn: server, in: bufio.NewReader(server), taken: new(atomic.Int64)}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		after("+OK\r\n", strings.Repeat("x", 60_000))(e) // all one line
+	}()
+	c, err := pop3.NewClient(background, client, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	m, err := c.Retr(background, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := heap()
+	if _, err := io.CopyN(io.Discard, m, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	if grown := heap() - before; grown > 1<<20 {
+		t.Errorf("64 MiB of a message left %d octets in memory", grown)
+	}
+	c.Close()
+	if _, err := m.Read(make([]byte, 1)); !errors.Is(err, pop3.ErrClosed) {
+		t.Errorf("Read says %v after Close", err)
+	}
+	<-ended
+}
+
+// heap returns the octets in use, after a collection.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
