@@ -51,5 +51,6 @@ set +a
 
 listen="/usr/sbin/couriertcpd -address=127.0.0.1 -maxprocs=2000 -maxperip=1000 -nodnslookup -noidentlookup"
 serve="/usr/lib/courier/courier/courierpop3login /usr/lib/courier/courier/courierpop3d Maildir"
-POP3_TLS=1 POP3_STARTTLS=NO $listen "$POP3S_PORT" /usr/bin/couriertls -server -tcpd -user=courier $serve 2>"$DIR/pop3s.log" &
+# couriertcpd leaves the process group: this one ends with the other, which takes the shell's place.
+POP3_TLS=1 POP3_STARTTLS=NO setpriv --pdeathsig KILL $listen "$POP3S_PORT" /usr/bin/couriertls -server -tcpd -user=courier $serve 2>"$DIR/pop3s.log" &
 exec $listen "$POP3_PORT" $serve 2>"$DIR/pop3.log"
