@@ -10,10 +10,10 @@ import (
 )
 
 // The window is how many commands may be on their way. It starts small, so that breaking out early leaves little to be
-// drained, and grows by one with every answer: it doubles with each round trip. At its largest the commands still fit
+// drained, and grows by two with every answer: it triples with each round trip. At its largest the commands still fit
 // into the smallest of socket buffers, so that a server busy writing never keeps us from writing.
 const (
-	firstWindow = 8
+	firstWindow = 16
 	maxWindow   = 256
 )
 
@@ -141,10 +141,10 @@ func (b *batch) writeAhead() {
 	var lines []byte
 	for {
 		b.mu.Lock()
-		window := min(firstWindow+b.done, maxWindow)
+		window := min(firstWindow+2*b.done, maxWindow)
 		for !b.stopped && b.issued-b.done > window/2 {
 			b.room.Wait()
-			window = min(firstWindow+b.done, maxWindow)
+			window = min(firstWindow+2*b.done, maxWindow)
 		}
 		first := b.issued
 		if !b.stopped {
