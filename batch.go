@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"sync"
 )
@@ -39,13 +40,13 @@ func (c *Client) TopAll(ctx context.Context, lines int, numbers ...int) iter.Seq
 // DeleAll marks messages as deleted, in one turn of the session. The error joins a *ServerError for each number refused
 // with what broke the session, if anything did.
 func (c *Client) DeleAll(ctx context.Context, numbers ...int) error {
-	b, err := c.beginBatch(ctx, "DeleAll", numbers, func(n int) string { return "DELE " + strconv.Itoa(n) })
+	b, err := c.beginBatch(ctx, "DeleAll", numbers, false, func(n int) string { return "DELE " + strconv.Itoa(n) })
 	if b == nil {
 		return err
 	}
 	defer b.close()
 	var refused []error
-	for _, n := range numbers {
+	for _, n := range b.numbers {
 		err := b.answer(n, nil)
 		if err != nil {
 			refused = append(refused, err)
@@ -59,16 +60,15 @@ func (c *Client) DeleAll(ctx context.Context, numbers ...int) error {
 
 func (c *Client) messages(ctx context.Context, name string, numbers []int, command func(n int) string) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
-		b, err := c.beginBatch(ctx, name, numbers, command)
+		b, err := c.beginBatch(ctx, name, numbers, true, command)
 		if err != nil {
 			yield(&Message{err: err}, err)
 		}
 		if b == nil {
 			return
 		}
-		b.bodies = true
 		defer b.close()
-		for _, n := range numbers {
+		for _, n := range b.numbers {
 			m, err := b.message(n)
 			if !yield(m, err) || err != nil {
 				return
@@ -83,7 +83,6 @@ func (c *Client) messages(ctx context.Context, name string, numbers []int, comma
 
 // batch is one turn with many commands. Exactly issued minus answered responses are outstanding, whatever happens.
 type batch struct {
-	c       *Client
 	s       *session
 	hold    hold
 	numbers []int
@@ -100,7 +99,7 @@ type batch struct {
 }
 
 // beginBatch takes the turn, and starts sending. Without numbers it returns nil and nil.
-func (c *Client) beginBatch(ctx context.Context, name string, numbers []int, command func(n int) string) (*batch, error) {
+func (c *Client) beginBatch(ctx context.Context, name string, numbers []int, bodies bool, command func(n int) string) (*batch, error) {
 	for _, n := range numbers {
 		if n < 1 {
 			return nil, fmt.Errorf("pop3: %s: message numbers begin at 1, numbers of lines at 0; nothing was sent", name)
@@ -109,7 +108,8 @@ func (c *Client) beginBatch(ctx context.Context, name string, numbers []int, com
 	if len(numbers) == 0 {
 		return nil, nil
 	}
-	b := &batch{c: c, s: c.s, numbers: numbers, command: command}
+	// The numbers are copied: commands are sent ahead while the caller's loop may change its slice.
+	b := &batch{s: c.s, numbers: slices.Clone(numbers), bodies: bodies, command: command}
 	b.hold = hold{ctx: ctx, name: name, advice: "end the loop"}
 	b.room.L = &b.mu
 	if err := c.s.begin(&b.hold); err != nil {

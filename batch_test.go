@@ -394,3 +394,21 @@ func TestQuitBesideABatch(t *testing.T) {
 		}
 	})
 }
+
+// The caller may change its slice inside the loop: what was asked for is asked for.
+func TestBatchKeepsItsNumbers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := batchClient(t, batchServer(t, 100).Pipe(), pop3.Options{})
+		numbers, want := upTo(100), 0
+		for m, err := range c.RetrAll(t.Context(), numbers...) {
+			clear(numbers)
+			want++
+			if text, rerr := io.ReadAll(m); err != nil || rerr != nil || !strings.HasSuffix(string(text), fmt.Sprintf("message %d\r\n", want)) {
+				t.Fatalf("message %d is %q, %v, %v", want, text, err, rerr)
+			}
+		}
+		if want != 100 {
+			t.Errorf("%d messages", want)
+		}
+	})
+}
