@@ -107,8 +107,13 @@ func (c *conn) write(lines []byte) error {
 	return err
 }
 
-// send writes one command line; shown is what the debug transcript may see of it.
+// send writes one command line; shown is what the debug transcript may see of it. Nothing is outstanding: what has arrived
+// behind the answer before, in the same turn, is nobody's, and must not be taken for the answer to this one.
 func (c *conn) send(line, shown string) error {
+	if c.r < c.w {
+		c.unasked(c.buf[c.r:c.w])
+		c.r, c.w = 0, 0
+	}
 	c.debug("C: ", shown)
 	c.out = append(append(c.out[:0], line...), "\r\n"...)
 	err := c.write(c.out)
