@@ -275,7 +275,7 @@ func (c *Client) auth(h *hold, name string, initial []byte, next func([]byte) ([
 			return c.cancel(h, shown, &ProtocolError{Command: shown, Reason: "challenges without end"})
 		default:
 			challenge, err := base64.StdEncoding.DecodeString(text)
-			if err != nil {
+			if err != nil || strings.Contains(text, "\r") { // which the decoder skips
 				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: c.s.conn.quoted([]byte(text)), Reason: "challenge is not base64"})
 			}
 			if name == "XOAUTH2" || name == "OAUTHBEARER" {

@@ -114,6 +114,11 @@ func TestAuth(t *testing.T) {
 			S: + YQ
 			C: *
 			S: -ERR`, nil, func(t *testing.T, err error) { wantProtocolError(t, err) }},
+		{"base64 with a CR in it", mechanism{name: "X", responses: []string{"a"}}, `
+			C: AUTH X
+			S: + Y\rQ==
+			C: *
+			S: -ERR`, nil, func(t *testing.T, err error) { wantProtocolError(t, err) }},
 		{"+OK to a cancelled exchange", mechanism{name: "X"}, `
 			C: AUTH X
 			S: + 
