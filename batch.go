@@ -182,7 +182,9 @@ func (b *batch) answer(number int, m *Message) error {
 	} else {
 		text, err = b.s.answer(&b.hold, command)
 	}
-	b.answered()
+	if asked := b.answered(); !asked && (err == nil || isServerError(err)) {
+		err = b.s.fail(&b.hold, &ProtocolError{Command: command, Reason: "answered before it was sent"})
+	}
 	b.current = nil
 	if err == nil && m != nil {
 		m.Status = text
@@ -194,11 +196,15 @@ func (b *batch) answer(number int, m *Message) error {
 	return err
 }
 
-func (b *batch) answered() {
+// answered counts a response, and reports whether its command had been sent: a server that says more than it is asked may
+// be ahead of the commands.
+func (b *batch) answered() (asked bool) {
 	b.mu.Lock()
 	b.done++
+	asked = b.done <= b.issued
 	b.mu.Unlock()
 	b.room.Signal()
+	return asked
 }
 
 // message reads the next status line and returns the message behind it. One that was refused is no error here.

@@ -412,3 +412,31 @@ func TestBatchKeepsItsNumbers(t *testing.T) {
 		}
 	})
 }
+
+// A server that answers more than it is asked may come to answer a command that is not sent yet. That must not count:
+// the message would be taken for deleted.
+func TestBatchAnsweredBeforeItIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer server.Close()
+		go func() {
+			buf := make([]byte, 1000)
+			io.WriteString(server, "+OK\r\n")
+			server.Read(buf) // CAPA
+			io.WriteString(server, "+OK\r\nPIPELINING\r\n.\r\n")
+			server.Read(buf) // the first commands, and no others
+			io.WriteString(server, strings.Repeat("+OK\r\n", 500))
+		}()
+		c, err := pop3.NewClient(t.Context(), client, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var nonsense *pop3.ProtocolError
+		if err := c.DeleAll(t.Context(), upTo(500)...); !errors.As(err, &nonsense) {
+			t.Errorf("error %v", err)
+		}
+		if err := c.Noop(t.Context()); !errors.Is(err, pop3.ErrClosed) {
+			t.Errorf("NOOP: %v", err)
+		}
+	})
+}
