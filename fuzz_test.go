@@ -1,16 +1,14 @@
 package pop3
 
 import (
-	"bytes"
 	"errors"
+	"fmt"
 	"io"
-	"net"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -78,9 +76,6 @@ func FuzzStatusLine(f *testing.F) {
 		}
 	})
 }
-
-// refusedLine is the end of a reference listing.
-var errRefusedLine = errors.New("the line makes no sense")
 
 var entryLine, uidLine = regexp.MustCompile(`(?s)^([0-9]+)[ \t]+([0-9]+)(?:[ \t]+([^\x00-\x08\x0a-\x1f\x7f]*))?$`),
 	regexp.MustCompile(`(?s)^([0-9]+)[ \t]+([^ \t\x00-\x1f\x7f][^\x00-\x1f\x7f]*)$`)
@@ -178,110 +173,93 @@ func FuzzListing(f *testing.F) {
 	})
 }
 
-// memory is a server without a network: it answers each line it gets with the next of its answers, and reads come in pieces.
-// Where it has nothing to say a Read times out at once, and behind the last answer it is gone.
-type memory struct {
-	answers []string // the first is the greeting
-	pieces  []int
-
-	mu      sync.Mutex
-	ready   []byte
-	reads   int
-	asked   []string
-	greeted bool
-	closed  bool
-}
-
-// answer makes the next answer ready to be read.
-func (m *memory) answer() {
-	if len(m.answers) > 0 {
-		m.ready = append(m.ready, m.answers[0]...)
-		m.answers = m.answers[1:]
-	}
-}
-
-func (m *memory) Read(p []byte) (int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.greeted {
-		m.greeted = true
-		m.answer()
-	}
-	switch {
-	case m.closed:
-		return 0, net.ErrClosed
-	case len(m.ready) > 0:
-		n := copy(p[:min(len(p), m.pieces[m.reads%len(m.pieces)])], m.ready)
-		m.ready = m.ready[n:]
-		m.reads++
-		return n, nil
-	case len(m.answers) == 0:
-		return 0, io.EOF
-	}
-	return 0, os.ErrDeadlineExceeded
-}
-
-func (m *memory) Write(p []byte) (int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return 0, net.ErrClosed
-	}
-	for line := range bytes.Lines(p) {
-		m.asked = append(m.asked, string(line))
-		m.answer()
-	}
-	return len(p), nil
-}
-
-func (m *memory) Close() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.closed = true
-	return nil
-}
-
-func (m *memory) LocalAddr() net.Addr              { return nil }
-func (m *memory) RemoteAddr() net.Addr             { return nil }
-func (m *memory) SetDeadline(time.Time) error      { return nil }
-func (m *memory) SetReadDeadline(time.Time) error  { return nil }
-func (m *memory) SetWriteDeadline(time.Time) error { return nil }
-
 // FuzzSession is a whole conversation with a server that answers anything: the answers are parted by NUL. Nothing panics or
-// hangs, and what is reported as a success was one. A step is a letter; see the switch.
+// hangs, and what is reported as a success was one. Then the connection ends at cut, after any octet of any answer: what was
+// not lost is as it was, and nothing that was cut looks whole. A step is a letter; see takeStep.
 func FuzzSession(f *testing.F) {
-	f.Add("lsluraqx", "+OK <1@2>\r\n\x00-ERR\r\n\x00+OK\r\n\x00+OK 2 320\r\n\x00+OK\r\n1 120\r\n.\r\n\x00+OK\r\n1 a\r\n.\r\n\x00+OK\r\nx\r\n.\r\n", []byte{7})
-	f.Add("cpazkgoq", "+OK\r\n\x00+OK\r\nTOP\r\nPIPELINING\r\n.\r\n\x00+ \r\n\x00-ERR [AUTH] x\r\n\x00+OK\r\nen English\r\n.\r\n", []byte{0})
-	f.Add("rrdtSUnbDR", "+OK\r\n\x00+OK\r\n..a\r\n.\r\n\x00-ERR\r\n\x00+OK\r\n\x00+OK\r\n.\r\n\x00+OK 1 7\r\n\x00+OK 1 x\r\n\x00+OK\r\n", []byte{2, 100})
-	f.Fuzz(func(t *testing.T, steps, said string, pieces []byte) {
+	for _, seed := range []struct {
+		steps, said string
+		pieces      []byte
+	}{
+		{"lsluraqx", "+OK <1@2>\r\n\x00-ERR\r\n\x00+OK\r\n\x00+OK 2 320\r\n\x00+OK\r\n1 120\r\n.\r\n\x00+OK\r\n1 a\r\n.\r\n\x00+OK\r\nx\r\n.\r\n", []byte{7}},
+		{"cpazkgoq", "+OK\r\n\x00+OK\r\nTOP\r\nPIPELINING\r\n.\r\n\x00+ \r\n\x00-ERR [AUTH] x\r\n\x00+OK\r\nen English\r\n.\r\n", []byte{0}},
+		{"rrdtSUnbDR", "+OK\r\n\x00+OK\r\n..a\r\n.\r\n\x00-ERR\r\n\x00+OK\r\n\x00+OK\r\n.\r\n\x00+OK 1 7\r\n\x00+OK 1 x\r\n\x00+OK\r\n", []byte{2, 100}},
+		{"lurtbq", "+OK\r\n\x00+OK\r\n1 120\r\n2 1\r\n.\r\n\x00+OK\r\n1 a b\r\n2 c\r\n.\r\n\x00+OK\r\nSubject: x\r\n\r\n..\r\n.\r\n\x00+OK\r\nx\r\n\r\n.\r\n" +
+			"\x00+OK\r\n1\r\n.\r\n\x00-ERR gone\r\n\x00+OK\r\n3\r\n.\r\n\x00-ERR [SYS/TEMP] kept\r\n", []byte{4}},
+		{"cgSUsDq", "+OK\r\n\x00+OK\r\nTOP\r\nSASL A B\r\n.\r\n\x00+OK\r\nen English\r\nde\r\n.\r\n\x00+OK 1 200\r\n\x00+OK 1 abc\r\n\x00+OK 12 340\r\n" +
+			"\x00+OK\r\n\x00-ERR\r\n\x00+OK\r\n\x00+OK\r\n", []byte{255}},
+	} {
+		for cut := 0; cut < len(seed.said); cut += 4 { // TestTranscripts cuts after every octet
+			f.Add(seed.steps, seed.said, seed.pieces, uint16(cut))
+		}
+	}
+	f.Fuzz(func(t *testing.T, steps, said string, pieces []byte, cut uint16) {
+		steps = steps[:min(len(steps), 20)]
 		answers := strings.Split(said, "\x00")
-		conn := &memory{answers: answers, pieces: lengths(pieces)}
-		c, err := NewClient(background, conn, &Options{AllowInsecureLogin: true, NoPipelining: true, Timeout: -1, StallTimeout: -1})
-		greeting := statusLine.FindStringSubmatch(answers[0])
-		if (err == nil) != (greeting != nil && greeting[1] == "+OK" && len(greeting[0]) <= 16384+2) {
-			t.Fatalf("greeting %q: %v", answers[0], err)
-		}
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		for _, step := range steps[:min(len(steps), 20)] {
-			before := len(conn.asked)
-			err := takeStep(t, c, conn, step)
-			sent := conn.asked[before:]
-			if errors.Is(err, io.EOF) {
-				t.Errorf("step %c: error %v is an EOF", step, err)
-			}
-			if errors.Is(err, ErrClosed) && len(sent) > 0 && step != 'q' {
-				t.Errorf("step %c: closed, but %q was sent", step, sent)
+		left := int(cut) % (len(said) + 1)
+		short := strings.Split(said[:left], "\x00")
+		var whole, arrived []outcome
+		synctest.Test(t, func(t *testing.T) { whole = converse(t, steps, answers, pieces) })
+		synctest.Test(t, func(t *testing.T) { arrived = converse(t, steps, short, pieces) })
+		for i, got := range arrived {
+			want := whole[i]
+			switch {
+			case errors.Is(got.err, io.ErrUnexpectedEOF), errors.Is(got.err, ErrClosed):
+				if !strings.HasPrefix(want.data, got.data) {
+					t.Errorf("cut at %d, step %c: %q, which is not the begin of %q", left, steps[i], got.data, want.data)
+				}
+			case got.data != want.data || fmt.Sprint(got.err) != fmt.Sprint(want.err):
+				t.Errorf("cut at %d, step %c: %q, %v; want %q, %v, or the loss", left, steps[i], got.data, got.err, want.data, want.err)
 			}
 		}
 	})
 }
 
+// An outcome is what a step comes to: what was read, and how it ended.
+type outcome struct {
+	data string
+	err  error
+}
+
+// converse takes the steps, with a pause before each.
+func converse(t *testing.T, steps string, answers []string, pieces []byte) (outcomes []outcome) {
+	conn := &memory{answers: answers, pieces: lengths(pieces)}
+	c, err := NewClient(background, conn, &Options{AllowInsecureLogin: true, NoPipelining: true, Timeout: -1, StallTimeout: -1})
+	greeting := statusLine.FindStringSubmatch(answers[0])
+	if (err == nil) != (greeting != nil && greeting[1] == "+OK" && len(greeting[0]) <= 16384+2) {
+		t.Fatalf("greeting %q: %v", answers[0], err)
+	}
+	if err != nil {
+		return nil
+	}
+	defer c.Close()
+	for _, step := range []byte(steps) {
+		before := len(conn.asked)
+		c.s.conn.idle = time.Time{}
+		data, err := takeStep(t, c, conn, step)
+		sent := conn.asked[before:]
+		if errors.Is(err, io.EOF) {
+			t.Errorf("step %c: error %v is an EOF", step, err)
+		}
+		if errors.Is(err, ErrClosed) && len(sent) > 0 && step != 'q' && step != 'x' {
+			t.Errorf("step %c: closed, but %q was sent", step, sent)
+		}
+		outcomes = append(outcomes, outcome{data, err})
+	}
+	return outcomes
+}
+
+// ifNil is what was got, unless it came with an error.
+func ifNil(err error, got ...any) string {
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(got...)
+}
+
 // takeStep does one thing and compares a success with what was said in answer to its last line. Steps that go on in the
 // turn of the one before are only done.
-func takeStep(t *testing.T, c *Client, conn *memory, step rune) (err error) {
+func takeStep(t *testing.T, c *Client, conn *memory, step byte) (data string, err error) {
 	said := conn.answers // the answers to come
 	status := func() []string {
 		t.Helper()
@@ -294,9 +272,9 @@ func takeStep(t *testing.T, c *Client, conn *memory, step rune) (err error) {
 		}
 		return match
 	}
-	message := func(m *Message, err error) error {
+	message := func(m *Message, err error) (string, error) {
 		if err != nil {
-			return err
+			return "", err
 		}
 		got, err := io.ReadAll(m)
 		if err == nil {
@@ -305,7 +283,7 @@ func takeStep(t *testing.T, c *Client, conn *memory, step rune) (err error) {
 				t.Errorf("message of %q reads %q", said[0], got)
 			}
 		}
-		return err
+		return string(got), err
 	}
 	switch step {
 	case 's':
@@ -322,40 +300,45 @@ func takeStep(t *testing.T, c *Client, conn *memory, step rune) (err error) {
 				t.Errorf("STAT %q is taken for %s", said[0], got)
 			}
 		}
-		return err
+		return ifNil(err, n, size), err
 	case 'S':
 		size, err := c.Size(background, 1)
 		if err == nil && !regexp.MustCompile(`^0*1[ \t]+0*`+strconv.FormatInt(size, 10)+`([ \t]|$)`).MatchString(status()[2]) && size != 0 {
 			t.Errorf("LIST 1 %q is taken for %d", said[0], size)
 		}
-		return err
+		return ifNil(err, size), err
 	case 'U':
 		uid, err := c.UID(background, 1)
 		if err == nil && (uid == "" || !strings.HasSuffix(status()[2], uid)) {
 			t.Errorf("UIDL 1 %q is taken for %q", said[0], uid)
 		}
-		return err
+		return uid, err
 	case 'l':
 		entries, err := collectList(c)
 		if err == nil {
 			checkListing(t, said[0][len(status()[0]):], entryLine, entries, err)
 		}
-		return err
+		return strings.Join(append(entries, ""), "\n"), err
 	case 'u':
 		entries, err := collectUIDL(c)
 		if err == nil {
 			checkListing(t, said[0][len(status()[0]):], uidLine, entries, err)
 		}
-		return err
+		return strings.Join(append(entries, ""), "\n"), err
 	case 'r':
 		return message(c.Retr(background, 1))
 	case 't':
 		return message(c.Top(background, 1, 2))
 	case 'k':
-		if m, err := c.Retr(background, 1); err == nil {
-			m.Read(make([]byte, 3))
-			return m.Close()
+		m, err := c.Retr(background, 1)
+		if err != nil {
+			return "", err
 		}
+		n, err := m.Read(make([]byte, 3))
+		if err == nil || err == io.EOF {
+			err = m.Close()
+		}
+		return strings.Repeat("x", n), err
 	case 'd':
 		if err = c.Dele(background, 1); err == nil {
 			status()
@@ -369,9 +352,11 @@ func takeStep(t *testing.T, c *Client, conn *memory, step rune) (err error) {
 			status()
 		}
 	case 'c':
-		_, err = c.RefreshCapabilities(background)
+		caps, err := c.RefreshCapabilities(background)
+		return ifNil(err, caps), err
 	case 'g':
-		_, err = c.Langs(background)
+		langs, err := c.Langs(background)
+		return ifNil(err, langs), err
 	case 'p':
 		err = c.Login(background, "u", "p")
 	case 'a':
@@ -382,12 +367,18 @@ func takeStep(t *testing.T, c *Client, conn *memory, step rune) (err error) {
 			}
 		}
 	case 'b':
-		for m, err := range c.RetrAll(background, 1, 2, 3) {
+		for m, broke := range c.RetrAll(background, 1, 2, 3) {
 			if m == nil {
 				t.Fatal("a batch yields no message")
 			}
-			if err == nil {
-				io.Copy(io.Discard, m)
+			text, end := io.ReadAll(m)
+			if data += string(text); end == nil || isServerError(end) {
+				data += fmt.Sprint("end ", end)
+			} else {
+				err = end
+			}
+			if broke != nil {
+				err = broke
 			}
 		}
 	case 'D':
@@ -396,9 +387,11 @@ func takeStep(t *testing.T, c *Client, conn *memory, step rune) (err error) {
 		err = c.StartTLS(background, nil)
 	case 'x':
 		l, err := c.List(background)
-		if err == nil {
-			l.Stop()
+		if err != nil {
+			return "", err
 		}
+		l.Stop()
+		return "", c.Noop(background) // which reads the rest
 	}
-	return err
+	return data, err
 }

@@ -1,0 +1,229 @@
+package pop3
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// memory is a server without a network: it answers each line it gets with the next of its answers, and reads come in pieces.
+// Where it has nothing to say a Read times out at once, and behind the last answer it is gone.
+type memory struct {
+	answers []string // the first is the greeting
+	pieces  []int
+	waits   time.Duration // for others to write, before a Read says that there is nothing
+	slow    time.Duration // what a Write takes
+
+	mu      sync.Mutex
+	ready   []byte
+	reads   int
+	taken   int // octets, by all reads
+	asked   []string
+	takenAt []int // of each line asked, what was taken before it
+	greeted bool
+	closed  bool
+}
+
+// answer makes the next answer ready to be read.
+func (m *memory) answer() {
+	if len(m.answers) > 0 {
+		m.ready = append(m.ready, m.answers[0]...)
+		m.answers = m.answers[1:]
+	}
+}
+
+func (m *memory) Read(p []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.greeted {
+		m.greeted = true
+		m.answer()
+	}
+	if m.waits > 0 && len(m.ready) == 0 {
+		m.mu.Unlock()
+		time.Sleep(m.waits)
+		m.mu.Lock()
+	}
+	switch {
+	case m.closed:
+		return 0, net.ErrClosed
+	case len(m.ready) > 0:
+		n := copy(p[:min(len(p), m.pieces[m.reads%len(m.pieces)])], m.ready)
+		m.ready = m.ready[n:]
+		m.reads++
+		m.taken += n
+		return n, nil
+	case len(m.answers) == 0:
+		return 0, io.EOF
+	}
+	return 0, os.ErrDeadlineExceeded
+}
+
+func (m *memory) Write(p []byte) (int, error) {
+	if m.slow > 0 {
+		time.Sleep(m.slow)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return 0, net.ErrClosed
+	}
+	for line := range bytes.Lines(p) {
+		m.asked = append(m.asked, string(line))
+		m.takenAt = append(m.takenAt, m.taken)
+		m.answer()
+	}
+	return len(p), nil
+}
+
+func (m *memory) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	return nil
+}
+
+func (m *memory) LocalAddr() net.Addr              { return nil }
+func (m *memory) RemoteAddr() net.Addr             { return nil }
+func (m *memory) SetDeadline(time.Time) error      { return nil }
+func (m *memory) SetReadDeadline(time.Time) error  { return nil }
+func (m *memory) SetWriteDeadline(time.Time) error { return nil }
+
+// errRefusedLine is a reference's word for a line that makes no sense.
+var errRefusedLine = errors.New("the line makes no sense")
+
+// longestLine is Options.MaxLineLength where whole answers are fuzzed.
+const longestLine = 200
+
+var replyLine = regexp.MustCompile(`(?s)^(\+OK|-ERR|\+)(?:[ \t]+([^\n]*))?\r\n`)
+
+// statusSlowly is the reference for a status line, or for the challenge that may stand in its place: its word, its text and
+// what follows it. The error is io.ErrUnexpectedEOF where more must come, and errRefusedLine.
+func statusSlowly(said string) (word, text, rest string, err error) {
+	if !strings.Contains(said, "\n") && len(said) <= longestLine+1 {
+		return "", "", "", io.ErrUnexpectedEOF
+	}
+	match := replyLine.FindStringSubmatch(said)
+	if match == nil || len(match[0]) > longestLine+2 {
+		return "", "", "", errRefusedLine
+	}
+	return match[1], match[2], said[len(match[0]):], nil
+}
+
+// hearing is the reference for a client that says one line and waits for the answer: what it has read and not used, and
+// what is still to be read of a memory.
+type hearing struct {
+	answers  []string // to the lines to come
+	pieces   []int
+	reads    int
+	taken    int // octets, by all reads
+	buffered string
+	unread   string
+}
+
+// send says a line. What has been read behind the answer before is dropped.
+func (h *hearing) send() {
+	h.buffered = ""
+	if len(h.answers) > 0 {
+		h.unread += h.answers[0]
+		h.answers = h.answers[1:]
+	}
+}
+
+// read reads one piece. The errors are those of a memory at its end.
+func (h *hearing) read() error {
+	switch {
+	case h.unread == "" && len(h.answers) == 0:
+		return io.EOF
+	case h.unread == "":
+		return os.ErrDeadlineExceeded
+	}
+	n := min(len(h.unread), h.pieces[h.reads%len(h.pieces)])
+	h.buffered, h.unread = h.buffered+h.unread[:n], h.unread[n:]
+	h.reads++
+	h.taken += n
+	return nil
+}
+
+// status reads a status line.
+func (h *hearing) status() (word, text string, err error) {
+	for {
+		word, text, rest, err := statusSlowly(h.buffered)
+		switch err {
+		case nil:
+			h.buffered = rest
+			return word, text, nil
+		case io.ErrUnexpectedEOF:
+			if h.read() != nil {
+				return "", "", err
+			}
+		default:
+			return "", "", err
+		}
+	}
+}
+
+// body reads a message. Where it is not whole, the error is io.ErrUnexpectedEOF.
+func (h *hearing) body() (text string, err error) {
+	for {
+		if strings.Contains(h.buffered, ".\r\n") {
+			if text, used, end := unstuffSlowly(h.buffered); end {
+				h.buffered = h.buffered[used:]
+				return text, nil
+			}
+		}
+		if h.read() != nil {
+			text, _, _ = unstuffSlowly(h.buffered)
+			return text, io.ErrUnexpectedEOF
+		}
+	}
+}
+
+// checkBroken compares an error that broke the session with what a reference says. gone: the server hung up; else it is silent.
+func checkBroken(t *testing.T, err, want error, gone bool) {
+	t.Helper()
+	protocol := new(ProtocolError)
+	switch {
+	case want == errRefusedLine:
+		if !errors.As(err, &protocol) && !errors.Is(err, ErrLineTooLong) {
+			t.Errorf("error %v, want a refused line", err)
+		}
+	case gone:
+		wantError(t, err, io.ErrUnexpectedEOF)
+	default:
+		wantError(t, err, os.ErrDeadlineExceeded)
+	}
+	if errors.Is(err, io.EOF) {
+		t.Errorf("error %v is an EOF", err)
+	}
+}
+
+// checkInStep has another command, after a pause if there is something to be dropped in it. In step it gets its own answer,
+// whatever came before; else nothing is sent.
+func checkInStep(t *testing.T, c *Client, conn *memory, inStep, pause bool) error {
+	t.Helper()
+	conn.mu.Lock()
+	conn.answers = []string{"+OK its own\r\n", ""}
+	before := len(conn.asked)
+	conn.mu.Unlock()
+	c.s.conn.idle = time.Now()
+	if pause {
+		c.s.conn.idle = time.Time{}
+	}
+	text, err := c.Short(background, "NOOP")
+	sent := conn.asked[before:]
+	switch {
+	case inStep && (err != nil || text != "its own" || len(sent) != 1):
+		t.Errorf("the next command sends %q and hears %q, %v", sent, text, err)
+	case !inStep && (!errors.Is(err, ErrClosed) || len(sent) > 0):
+		t.Errorf("broken, but the next command sends %q and hears %q, %v", sent, text, err)
+	}
+	return err
+}
