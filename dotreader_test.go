@@ -115,7 +115,7 @@ func TestUnstuff(t *testing.T) {
 	}
 }
 
-// TestUnstuffEverything tries every short sequence of the octets that matter.
+// TestUnstuffEverything tries every short sequence of the octets that matter, alone and behind lines that leave a hole.
 func TestUnstuffEverything(t *testing.T) {
 	longest := 7
 	if testing.Short() {
@@ -124,6 +124,10 @@ func TestUnstuffEverything(t *testing.T) {
 	var try func(wire string)
 	try = func(wire string) {
 		checkSplits(t, wire)
+		for _, more := range []string{"", "..\r\n..\r\n"} {
+			behind := strings.Repeat("..\r\n", 9) + wire + more
+			checkUnstuff(t, behind, len(behind))
+		}
 		if len(wire) < longest {
 			for _, c := range ".\r\na" {
 				try(wire + string(c))
@@ -138,7 +142,7 @@ func TestUnstuffInPlace(t *testing.T) {
 	for hole := range 20 {
 		for length := range 24 {
 			line := strings.Repeat("x", length) + "\r\n"
-			for _, end := range []string{"", "..", ".", ".\r", "\r\n", "y", "\n.\r\n", "..\r\n..\r\n.\r\n"} {
+			for _, end := range []string{"", "..", ".", ".\r", "\r\n", "y", "\n.\r\n", "..\r\n..\r\n.\r\n", "..a\n..b\r\n..c\r\n.d\r\n"} {
 				wire := strings.Repeat("..\r\n", hole) + ".." + line + "." + line + line + end + ".\r\n"
 				checkUnstuff(t, wire, len(wire))
 				checkUnstuff(t, wire, len(wire)-7, 7)
