@@ -4,23 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"iter"
-	"math"
-	"strconv"
 	"sync"
 	"sync/atomic"
 )
-
-// Entry is a line of a scan listing (RFC 1939, LIST).
-type Entry struct {
-	Number int   // message number, from 1
-	Size   int64 // in octets, as the server says: a hint, never a length to stop reading at
-}
-
-// UID is a line of a unique-id listing (RFC 1939, UIDL).
-type UID struct {
-	Number int
-	ID     string
-}
 
 const (
 	batchEntries = 512     // entries parsed under one lock
@@ -34,12 +20,12 @@ const (
 // Memory is constant while nobody else wants the session. As soon as another command does, the rest is read into memory
 // and the wire is free; so commands may be called inside the loop.
 type Listing[T any] struct {
-	s     *session
-	hold  hold
-	parse func(lines []byte, text string) (T, string)
-	max   int           // entries
-	over  atomic.Bool   // stopped, or cancelled: deliver no more
-	quit  chan struct{} // closed with over
+	s    *session
+	hold hold
+	form *form[T]
+	max  int           // entries
+	over atomic.Bool   // stopped, or cancelled: deliver no more
+	quit chan struct{} // closed with over
 
 	wire   chan struct{} // holds one while somebody reads the response; a lock that testing/synctest can see
 	whole  bool          // there is no more of it to be read
@@ -59,8 +45,8 @@ type Listing[T any] struct {
 	shut    bool       // ch is closed
 }
 
-func newListing[T any](s *session, max int, parse func([]byte, string) (T, string)) *Listing[T] {
-	return &Listing[T]{s: s, parse: parse, max: max, quit: make(chan struct{}), wire: make(chan struct{}, 1)}
+func newListing[T any](s *session, max int, form *form[T]) *Listing[T] {
+	return &Listing[T]{s: s, form: form, max: max, quit: make(chan struct{}), wire: make(chan struct{}, 1)}
 }
 
 // C returns the channel that yields the entries in the server's order. It is closed at the end, at an error, or by Stop;
@@ -191,9 +177,7 @@ func (l *Listing[T]) next(used []T) []T {
 	if l.done {
 		return nil
 	}
-	if l.spare = used[:0]; l.spare == nil {
-		l.spare = make([]T, 0, batchEntries)
-	}
+	l.spare = used[:0]
 	for {
 		switch {
 		case l.over.Load():
@@ -233,6 +217,9 @@ func (l *Listing[T]) advance() bool {
 	into := l.spare
 	l.spare = nil
 	l.mu.Unlock()
+	if cap(into) < batchEntries {
+		into = make([]T, 0, batchEntries)
+	}
 	if err := l.s.enter(&l.hold); err != nil {
 		l.whole = true
 		l.arrive(nil, true, err)
@@ -306,14 +293,21 @@ func (l *Listing[T]) read(batch []T) (_ []T, end bool, fault, err error) {
 		l.s.conn.used(used)
 		l.octets += int64(used)
 	}()
-	var zero T
 	text := ""
-	if _, ok := any(zero).(UID); ok {
+	if l.form.text {
 		text = string(lines) // one string for the ids of a batch
 	}
-	parse, maxLine := l.parse, l.s.conn.maxLine
+	maxLine := l.s.conn.maxLine
 	for used < len(lines) && len(batch) < batchEntries {
-		n := bytes.IndexByte(lines[used:], '\n') + 1
+		room := min(batchEntries, len(batch)+l.max-l.count)
+		plain, n := l.form.plain(batch[:len(batch):room], lines[used:], text[min(used, len(text)):], maxLine)
+		if n > 0 {
+			l.count += len(plain) - len(batch)
+			used += n
+			batch = batch[:len(plain)]
+			continue
+		}
+		n = bytes.IndexByte(lines[used:], '\n') + 1
 		for n < 2 || lines[used+n-2] != '\r' {
 			n += bytes.IndexByte(lines[used+n:], '\n') + 1
 		}
@@ -325,12 +319,8 @@ func (l *Listing[T]) read(batch []T) (_ []T, end bool, fault, err error) {
 		if len(line) > maxLine {
 			return batch, false, nil, ErrLineTooLong
 		}
-		idText := ""
-		if text != "" {
-			idText = text[used : used+n-2]
-		}
 		used += n
-		e, reason := parse(line, idText)
+		e, reason := l.form.line(line)
 		if reason != "" {
 			return batch, false, &ProtocolError{Command: l.hold.name, Line: l.s.conn.quoted(line), Reason: reason}, nil
 		}
@@ -352,60 +342,4 @@ func (l *Listing[T]) drop() error {
 			return err
 		}
 	}
-}
-
-// parseEntry parses "number size", ignoring what follows (RFC 1939, scan listing).
-func parseEntry(line []byte, _ string) (e Entry, reason string) {
-	number, rest, ok := cutNumber(line)
-	if !ok || number < 1 || number > math.MaxInt {
-		return e, "no message number"
-	}
-	size, rest, ok := cutNumber(rest)
-	if !ok {
-		return e, "no size"
-	}
-	for _, c := range rest {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return e, "control character"
-		}
-	}
-	return Entry{int(number), size}, ""
-}
-
-// parseUID parses "number unique-id"; the unique-id is the rest of the line, cut from text.
-func parseUID(line []byte, text string) (u UID, reason string) {
-	number, rest, ok := cutNumber(line)
-	if !ok || number < 1 || number > math.MaxInt {
-		return u, "no message number"
-	}
-	if len(rest) == 0 {
-		return u, "no unique-id"
-	}
-	for _, c := range rest {
-		if c < ' ' || c == 0x7f {
-			return u, "control character"
-		}
-	}
-	return UID{int(number), text[len(text)-len(rest):]}, ""
-}
-
-// cutNumber takes a number off the front of a line, and the blanks behind it.
-func cutNumber(b []byte) (n int64, rest []byte, ok bool) {
-	i := 0
-	for ; i < len(b) && b[i]-'0' <= 9; i++ {
-		n = n*10 + int64(b[i]-'0')
-	}
-	if i == 0 || i < len(b) && b[i] != ' ' && b[i] != '\t' {
-		return 0, nil, false
-	}
-	if i > 18 { // it may not have fitted
-		var err error
-		if n, err = strconv.ParseInt(string(b[:i]), 10, 64); err != nil {
-			return 0, nil, false
-		}
-	}
-	for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
-		i++
-	}
-	return n, b[i:], true
 }

@@ -206,16 +206,16 @@ func (c *Client) Stat(ctx context.Context) (count int, size int64, err error) {
 // List lists the messages with their sizes. The listing holds the session until it is read, stopped, or moved out of
 // the way of another command. ctx governs it to its end.
 func (c *Client) List(ctx context.Context) (*Listing[Entry], error) {
-	return list(ctx, c, "LIST", parseEntry)
+	return list(ctx, c, "LIST", entries)
 }
 
 // UIDL lists the messages with their unique-ids, as List does.
 func (c *Client) UIDL(ctx context.Context) (*Listing[UID], error) {
-	return list(ctx, c, "UIDL", parseUID)
+	return list(ctx, c, "UIDL", uids)
 }
 
-func list[T any](ctx context.Context, c *Client, command string, parse func([]byte, string) (T, string)) (*Listing[T], error) {
-	l := newListing(c.s, c.opts.MaxEntries, parse)
+func list[T any](ctx context.Context, c *Client, command string, form *form[T]) (*Listing[T], error) {
+	l := newListing(c.s, c.opts.MaxEntries, form)
 	l.hold = hold{ctx: ctx, name: command, advice: "Stop it"}
 	if err := c.s.begin(&l.hold); err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func (c *Client) Size(ctx context.Context, number int) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	e, reason := parseEntry([]byte(line), line)
+	e, reason := parseEntry([]byte(line))
 	if reason == "" && e.Number != number {
 		reason = "another message than asked for"
 	}
@@ -252,7 +252,7 @@ func (c *Client) UID(ctx context.Context, number int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	u, reason := parseUID([]byte(line), line)
+	u, reason := parseUID([]byte(line))
 	if reason == "" && u.Number != number {
 		reason = "another message than asked for"
 	}

@@ -1,0 +1,153 @@
+package pop3
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"strconv"
+)
+
+// Entry is a line of a scan listing (RFC 1939, LIST).
+type Entry struct {
+	Number int   // message number, from 1
+	Size   int64 // in octets, as the server says: a hint, never a length to stop reading at
+}
+
+// UID is a line of a unique-id listing (RFC 1939, UIDL).
+type UID struct {
+	Number int
+	ID     string
+}
+
+// A form is how the lines of one kind of listing are read.
+type form[T any] struct {
+	// plain appends entries to a batch, up to its capacity, as long as lines are in the form that all servers use, which can be
+	// read in one go, and returns the octets used. lines ends in CRLF. text is the same as lines, to cut strings from, or "".
+	plain func(batch []T, lines []byte, text string, maxLine int) ([]T, int)
+	// line parses any line, without its CRLF. The reason says why it makes no sense.
+	line func(line []byte) (e T, reason string)
+	text bool // whether there are strings to be cut from text
+}
+
+var (
+	entries = &form[Entry]{plainEntries, parseEntry, false}
+	uids    = &form[UID]{plainUIDs, parseUID, true}
+)
+
+// mostDigits of a number always fit into an int64.
+const mostDigits = 18
+
+// digits reads a number of mostDigits at most, and returns the index behind it; the same index where there is none.
+func digits(b []byte, i int) (n int64, end int) {
+	for end = i; end < len(b) && b[end]-'0' <= 9; end++ {
+		n = n*10 + int64(b[end]-'0')
+	}
+	return n, end
+}
+
+// plainEntries takes lines of a number, a blank and a size.
+func plainEntries(batch []Entry, lines []byte, _ string, maxLine int) ([]Entry, int) {
+	used := 0
+	for len(batch) < cap(batch) && used < len(lines) {
+		number, i := digits(lines, used)
+		if number < 1 || number > math.MaxInt || i-used > mostDigits || lines[i] != ' ' {
+			break
+		}
+		size, end := digits(lines, i+1)
+		if n := end - i - 1; n < 1 || n > mostDigits || lines[end] != '\r' || lines[end+1] != '\n' || end-used > maxLine {
+			break
+		}
+		batch = append(batch, Entry{int(number), size})
+		used = end + 2
+	}
+	return batch, used
+}
+
+// plainUIDs takes lines of a number, a blank and a unique-id.
+func plainUIDs(batch []UID, lines []byte, text string, maxLine int) ([]UID, int) {
+	used := 0
+	for len(batch) < cap(batch) && used < len(lines) {
+		number, i := digits(lines, used)
+		if number < 1 || number > math.MaxInt || i-used > mostDigits || lines[i] != ' ' {
+			break
+		}
+		i++
+		end := i + bytes.IndexByte(lines[i:], '\n') - 1
+		if end <= i || lines[i] == ' ' || lines[end] != '\r' || hasControl(lines[i:end]) || end-used > maxLine {
+			break
+		}
+		batch = append(batch, UID{int(number), text[i:end]})
+		used = end + 2
+	}
+	return batch, used
+}
+
+// hasControl reports whether there is a control character of ASCII among the octets.
+func hasControl(b []byte) bool {
+	for ; len(b) >= 8; b = b[8:] {
+		w := binary.LittleEndian.Uint64(b)
+		if ((w-' '*ones)&^w|zeros(w^0x7f*ones))&highs != 0 {
+			return true
+		}
+	}
+	for _, c := range b {
+		if c < ' ' || c == 0x7f {
+			return true
+		}
+	}
+	return false
+}
+
+// parseEntry parses "number size", ignoring what follows (RFC 1939, scan listing).
+func parseEntry(line []byte) (e Entry, reason string) {
+	number, rest, ok := cutNumber(line)
+	if !ok || number < 1 || number > math.MaxInt {
+		return e, "no message number"
+	}
+	size, rest, ok := cutNumber(rest)
+	if !ok {
+		return e, "no size"
+	}
+	for _, c := range rest {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return e, "control character"
+		}
+	}
+	return Entry{int(number), size}, ""
+}
+
+// parseUID parses "number unique-id"; the unique-id is the rest of the line.
+func parseUID(line []byte) (u UID, reason string) {
+	number, rest, ok := cutNumber(line)
+	if !ok || number < 1 || number > math.MaxInt {
+		return u, "no message number"
+	}
+	if len(rest) == 0 {
+		return u, "no unique-id"
+	}
+	if hasControl(rest) {
+		return u, "control character"
+	}
+	return UID{int(number), string(rest)}, ""
+}
+
+// cutNumber takes a number off the front of a line, and the blanks behind it.
+func cutNumber(b []byte) (n int64, rest []byte, ok bool) {
+	i := 0
+	for ; i < len(b) && b[i]-'0' <= 9; i++ {
+		n = n*10 + int64(b[i]-'0')
+	}
+	if i == 0 || i < len(b) && b[i] != ' ' && b[i] != '\t' {
+		return 0, nil, false
+	}
+	if i > mostDigits { // it may not have fitted
+		var err error
+		if n, err = strconv.ParseInt(string(b[:i]), 10, 64); err != nil {
+			return 0, nil, false
+		}
+	}
+	for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
+		i++
+	}
+	return n, b[i:], true
+}

@@ -1,0 +1,97 @@
+package pop3
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestPlainLines compares the quick way through a listing with the parser of single lines: the lines it takes must be read
+// alike, and it must stop at the first that is not plain.
+func TestPlainLines(t *testing.T) {
+	const maxLine = 40
+	for _, tt := range []struct {
+		lines string
+		plain int // lines taken
+	}{
+		{"1 120\r\n2 200\r\n", 2},
+		{"1 120\r\n2 200 octets\r\n3 1\r\n", 1},
+		{"1  120\r\n", 0},
+		{"1\t120\r\n", 0},
+		{"1\r\n", 0},
+		{"1 \r\n", 0},
+		{"0 1\r\n", 0},
+		{"1 1\n2 2\r\n", 0},
+		{"1 1\r2 2\r\n", 0},
+		{"1 1\r\r\n", 0},
+		{"1 -1\r\n", 0},
+		{".\r\n", 0},
+		{"\r\n", 0},
+		{"123456789012345678 123456789012345678\r\n", 1},
+		{"1234567890123456789 1\r\n", 0},
+		{"1 1234567890123456789\r\n", 0},
+		{"00001 0\r\n", 1},
+		{strings.Repeat("0", 17) + "1 " + strings.Repeat("0", 18) + "\r\n", 1},
+	} {
+		checkPlain(t, entries, tt.lines, maxLine, tt.plain)
+		checkPlain(t, entries, tt.lines, 3, 0)
+	}
+	for _, tt := range []struct {
+		lines string
+		plain int
+	}{
+		{"1 a\r\n2 b c\r\n3 \xe4.\r\n", 3},
+		{"1  a\r\n", 0},
+		{"1 \ta\r\n", 0},
+		{"1 a\tb\r\n", 0},
+		{"1 \r\n", 0},
+		{"1\r\n", 0},
+		{"1 abc\n2 def\r\n", 0},
+		{"1 abc\n", 0},
+		{"0 a\r\n", 0},
+		{"1 a\r\r\n", 0},
+		{"1234567890123456789 a\r\n", 0},
+		{"1 " + strings.Repeat("x", maxLine-2) + "\r\n", 1},
+		{"1 " + strings.Repeat("x", maxLine-1) + "\r\n", 0},
+	} {
+		checkPlain(t, uids, tt.lines, maxLine, tt.plain)
+	}
+}
+
+func checkPlain[T comparable](t *testing.T, f *form[T], lines string, maxLine, plain int) {
+	t.Helper()
+	var want []T
+	taken := ""
+	for line := range strings.Lines(lines) {
+		if len(want) < plain {
+			e, reason := f.line([]byte(strings.TrimSuffix(line, "\r\n")))
+			if reason != "" {
+				t.Fatalf("%q: %s", line, reason)
+			}
+			want = append(want, e)
+			taken += line
+		}
+	}
+	got, used := f.plain(make([]T, 0, 5), []byte(lines), lines, maxLine)
+	if !slices.Equal(got, want) || used != len(taken) {
+		t.Errorf("%q, lines of %d: %v, %d; want %v, %d", lines, maxLine, got, used, want, len(taken))
+	}
+	if got, used := f.plain(nil, []byte(lines), lines, maxLine); len(got) > 0 || used > 0 {
+		t.Errorf("%q without room: %v, %d", lines, got, used)
+	}
+}
+
+func TestHasControl(t *testing.T) {
+	for length := 1; length < 20; length++ {
+		for at := range length {
+			for c := range 256 {
+				b := bytes.Repeat([]byte{0x80}, length)
+				b[at] = byte(c)
+				if got, want := hasControl(b), c < ' ' || c == 0x7f; got != want {
+					t.Fatalf("%q: %v, want %v", b, got, want)
+				}
+			}
+		}
+	}
+}
