@@ -125,7 +125,7 @@ func (c *Client) beginBatch(ctx context.Context, name string, numbers []int, bod
 		pipelining = caps.Has("PIPELINING")
 	}
 	c.s.watch(&b.hold, nil)
-	b.hold.drain = b.drain
+	b.hold.open = b
 	if pipelining && len(numbers) > 1 {
 		b.written = make(chan struct{})
 		c.s.conn.sock.waitForever(true)

@@ -210,11 +210,10 @@ func (c *conn) status() (word, text string, err error) {
 
 // reply is status where a SASL challenge may come instead: then the word is "+".
 func (c *conn) reply() (word, text string, err error) {
+	var line []byte
 	for {
 		if end := bytes.IndexByte(c.buf[c.r:c.w], '\n'); end >= 0 {
-			if end == 0 || c.buf[c.r+end-1] != '\r' {
-				return "", c.quoted(c.buf[c.r : c.r+end]), errBareLF
-			}
+			line = c.buf[c.r : c.r+end]
 			break
 		}
 		if c.w-c.r > c.maxLine+1 {
@@ -224,10 +223,15 @@ func (c *conn) reply() (word, text string, err error) {
 			return "", "", err
 		}
 	}
-	line, err := c.line()
-	if err != nil {
-		return "", "", err
+	n := len(line) - 1
+	if n < 0 || line[n] != '\r' {
+		return "", c.quoted(line), errBareLF
 	}
+	if n > c.maxLine {
+		return "", "", ErrLineTooLong
+	}
+	line = line[:n]
+	c.r += n + 2
 	c.lastWords = ""
 	first, rest := line, []byte(nil)
 	if i := bytes.IndexAny(line, " \t"); i >= 0 {

@@ -314,7 +314,7 @@ func (c *Client) open(ctx context.Context, number int, command string) (*Message
 		c.s.end(m.hold)
 		return nil, err
 	}
-	m.hold.drain = m.drain
+	m.hold.open = m
 	c.s.leave(m.hold)
 	return m, nil
 }

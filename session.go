@@ -32,10 +32,10 @@ type session struct {
 // hold is one turn of the session. What is below the line is guarded by session.mu.
 type hold struct {
 	ctx    context.Context
-	name   string       // the command, without secrets
-	advice string       // what its caller can do to pass the turn on
-	takes  bool         // takes the turn from a holder that has stalled: QUIT
-	drain  func() error // reads the rest of the open response, if there is one to be discarded
+	name   string   // the command, without secrets
+	advice string   // what its caller can do to pass the turn on
+	takes  bool     // takes the turn from a holder that has stalled: QUIT
+	open   response // what is to be discarded if the turn is taken; nil: nothing
 
 	stop   func() bool // ends ctx's hold over the session; nil while it has none
 	over   bool
@@ -45,6 +45,9 @@ type hold struct {
 	clear  func()    // moves the rest of the response into memory; nil: it cannot
 	poked  bool      // clear was started
 }
+
+// A response can be read to its end, on the wire, by somebody who does not want it.
+type response interface{ drain() error }
 
 func newSession(c *conn, stall time.Duration) *session {
 	return &session{conn: c, turn: semaphore.NewWeighted(1), stall: stall, gone: make(chan struct{})}
@@ -105,7 +108,7 @@ func (s *session) wait(h *hold) error {
 				timer.Reset(left)
 				return
 			}
-			if h.takes && s.holder.drain != nil {
+			if h.takes && s.holder.open != nil {
 				s.take()
 				timer.Reset(s.stall)
 				return
@@ -156,7 +159,7 @@ func (s *session) take() {
 	rest := &hold{name: h.name, onWire: true}
 	s.holder = rest
 	go func() {
-		if err := h.drain(); err != nil {
+		if err := h.open.drain(); err != nil {
 			s.fail(rest, err)
 			return
 		}
