@@ -1,7 +1,6 @@
 package pop3
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math/bits"
 )
@@ -49,8 +48,8 @@ func (u *unstuffer) next(b []byte) (text, used int, end bool) {
 			b[d] = '.'
 			d, s, u.at = d+1, s+1, midLine
 		}
-		e := u.scan(b, s)
-		at := u.state(b, s, e) // before the copy, which may overwrite the octets it looks at
+		e := scan(b, min(s+1, len(b)))
+		at := u.state(b, s, e) // the LF there may be a bare one; the copy may overwrite it
 		if d != s {
 			copy(b[d:], b[s:e])
 		}
@@ -100,48 +99,13 @@ func (u *unstuffer) state(b []byte, from, i int) lineState {
 	return midLine
 }
 
-// scan returns the index of the next dot at the start of a line, from b[from] on, or len(b).
-//
-// Hopping from dot to dot is twice as fast as looking for LF and dot while dots are rare, and twenty times slower in a
-// table of contents. So each false dot costs 128 octets of credit, and a piece that runs out of credit is searched
-// for the pair.
-func (u *unstuffer) scan(b []byte, from int) int {
-	credit := 512
-	for i := from; i < len(b); {
-		k := bytes.IndexByte(b[i:], '.')
-		if k < 0 {
-			return len(b)
-		}
-		i += k
-		if u.state(b, from, i) == atStart {
-			return i
-		}
+// scan returns the index of the next dot behind an LF in b[i:], or len(b). i is at least 1.
+func scan(b []byte, i int) int {
+	i = skipToPair(b, i)
+	for i < len(b) && (b[i] != '.' || b[i-1] != '\n') {
 		i++
-		if credit = min(credit+k-128, 4096); credit < 0 {
-			return u.scanPairs(b, from, i)
-		}
 	}
-	return len(b)
-}
-
-// scanPairs is scan for b[i:], at 32 octets a step whatever they are.
-func (u *unstuffer) scanPairs(b []byte, from, i int) int {
-	for {
-		for ; i+32 <= len(b); i += 32 {
-			p := b[i-1 : i+32]
-			if (zeros(lfDot(p, 0))|zeros(lfDot(p, 8))|zeros(lfDot(p, 16))|zeros(lfDot(p, 24)))&highs != 0 {
-				break
-			}
-		}
-		for end := min(i+32, len(b)); i < end; i++ {
-			if b[i] == '.' && u.state(b, from, i) == atStart {
-				return i
-			}
-		}
-		if i == len(b) {
-			return i
-		}
-	}
+	return i
 }
 
 const (
@@ -151,8 +115,3 @@ const (
 
 // zeros has the high bit set in the octets of x that are zero, up to the lowest of those; the rest means nothing.
 func zeros(x uint64) uint64 { return (x - ones) &^ x }
-
-// lfDot is zero in the octets of p[at+1:at+9] that are a dot behind an LF.
-func lfDot(p []byte, at int) uint64 {
-	return (binary.LittleEndian.Uint64(p[at:]) ^ ones*'\n') | (binary.LittleEndian.Uint64(p[at+1:]) ^ ones*'.')
-}

@@ -1,0 +1,132 @@
+package pop3
+
+import (
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// BenchmarkTargets measures what the speed of this package is held to: a line for each target, ours and what it is compared with
+// taking turns, and the ratio of the medians. A metric is named a/b, more is better unless the line says "most"; "least" and
+// "most" are the targets. RETR is a message of 32 MiB from a loopback socket, beside reading the same socket with 64 KiB at a
+// time and throwing the octets away.
+func BenchmarkTargets(b *testing.B) {
+	for _, c := range corpus {
+		b.Run("RETR/"+c.name, func(b *testing.B) {
+			contenders, _ := retrieving(b, c.unit, 32<<20, false)
+			took := turns(b, contenders)
+			for _, by := range []string{"Read", "WriteTo"} {
+				b.ReportMetric(took["socket"]/took[by], by+"/socket")
+				b.ReportMetric(took["textproto"]/took[by], by+"/textproto")
+			}
+			if strings.Trim(c.unit, ".\r\n") == "" {
+				b.ReportMetric(4, "least/textproto")
+			} else {
+				b.ReportMetric(.8, "least/socket")
+				b.ReportMetric(8, "least/textproto")
+			}
+		})
+	}
+	b.Run("RETR/TLS", func(b *testing.B) {
+		contenders, _ := retrieving(b, corpus[0].unit, 32<<20, true)
+		took := turns(b, contenders)
+		b.ReportMetric(took["socket"]/took["Read"], "Read/crypto-tls")
+		b.ReportMetric(took["socket"]/took["WriteTo"], "WriteTo/crypto-tls")
+	})
+	b.Run("RETR/4KiB", func(b *testing.B) {
+		contenders, _ := retrieving(b, corpus[0].unit, 4<<10, false)
+		took := turns(b, contenders)
+		b.ReportMetric(took["socket"]/took["WriteTo"], "WriteTo/socket")
+		b.ReportMetric(.9, "least/socket")
+	})
+	b.Run("RETR/heap", func(b *testing.B) {
+		wire := append([]byte("+OK\r\n"), stuffed(corpusText(corpus[1].unit, 1<<20))...)
+		c, err := NewClient(background, &memConn{answer: wire, rest: []byte("+OK\r\n")}, &Options{Timeout: -1})
+		if err != nil {
+			b.Fatal(err)
+		}
+		piece := make([]byte, 1<<10)
+		for b.Loop() {
+			before := heap()
+			m, err := c.Retr(background, 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			io.ReadFull(m, piece)
+			b.ReportMetric(float64(heap()-before)/1024, "KiB")
+			m.Close()
+		}
+		b.ReportMetric(testing.AllocsPerRun(100, func() {
+			m, err := c.Retr(background, 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			m.WriteTo(io.Discard)
+		}), "allocs/message")
+		b.ReportMetric(128, "most/KiB")
+		b.ReportMetric(6, "most/allocs")
+	})
+	for _, c := range corpus {
+		b.Run("unstuff/"+c.name, func(b *testing.B) {
+			contenders, octets := unstuffing(c.unit)
+			took := turns(b, contenders)
+			b.ReportMetric(took["copy"]/took["unstuff"], "unstuff/copy")
+			b.ReportMetric(float64(octets)/took["unstuff"]/1e9, "GB/s")
+			if strings.Trim(c.unit, ".\r\n") == "" {
+				b.ReportMetric(1./37, "least/copy")
+			} else {
+				b.ReportMetric(4./37, "least/copy")
+			}
+		})
+	}
+	for _, command := range []string{"LIST", "UIDL"} {
+		b.Run(command, func(b *testing.B) {
+			contenders, _ := listings(command)
+			took := turns(b, contenders)
+			b.ReportMetric(took["loop"]/took["All"], "All/loop")
+			b.ReportMetric(took["loop"]/took["C"], "C/loop")
+			b.ReportMetric(testing.AllocsPerRun(1, func() { contenders[2].do() })/benchEntries, "C-allocs/entry")
+			b.ReportMetric(.7, "least-All/loop")
+			b.ReportMetric(.3, "least-C/loop")
+		})
+	}
+	for _, batch := range batches[:2] {
+		b.Run(batch.name, func(b *testing.B) {
+			const rtt = 20 * time.Millisecond
+			c, numbers := mailbox(b, rtt)
+			took := turns(b, []contender{{"", func() error { return batch.run(c, numbers) }}})
+			b.ReportMetric(took[""]/rtt.Seconds(), "round-trips")
+			b.ReportMetric(8, "most")
+		})
+	}
+	b.Run("idle", func(b *testing.B) {
+		for b.Loop() {
+			b.ReportMetric(idleSession(b)/1024, "KiB/session")
+		}
+		b.ReportMetric(4, "most")
+	})
+}
+
+// turns has the contenders take turns, and returns the median of the seconds that each took.
+func turns(b *testing.B, contenders []contender) map[string]float64 {
+	took := make([][]float64, len(contenders))
+	for round := 0; b.Loop(); round++ {
+		for i := range contenders {
+			i = (i + round) % len(contenders)
+			begin := time.Now()
+			if err := contenders[i].do(); err != nil {
+				b.Fatal(err)
+			}
+			took[i] = append(took[i], time.Since(begin).Seconds())
+		}
+	}
+	medians := make(map[string]float64)
+	for i, c := range contenders {
+		slices.Sort(took[i])
+		medians[c.name] = took[i][len(took[i])/2]
+	}
+	b.ReportMetric(0, "ns/op") // of all contenders together: it says nothing
+	return medians
+}
