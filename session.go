@@ -32,10 +32,10 @@ type session struct {
 // hold is one turn of the session. What is below the line is guarded by session.mu.
 type hold struct {
 	ctx    context.Context
-	name   string   // the command, without secrets
-	advice string   // what its caller can do to pass the turn on
-	takes  bool     // takes the turn from a holder that has stalled: QUIT
-	open   response // what is to be discarded if the turn is taken; nil: nothing
+	name   string  // the command, without secrets
+	advice string  // what its caller can do to pass the turn on
+	takes  bool    // takes the turn from a holder that has stalled: QUIT
+	open   drainer // what is to be discarded if the turn is taken; nil: nothing
 
 	stop   func() bool // ends ctx's hold over the session; nil while it has none
 	over   bool
@@ -46,8 +46,8 @@ type hold struct {
 	poked  bool      // clear was started
 }
 
-// A response can be read to its end, on the wire, by somebody who does not want it.
-type response interface{ drain() error }
+// A drainer is a response that can be read to its end, on the wire, by somebody who does not want it.
+type drainer interface{ drain() error }
 
 func newSession(c *conn, stall time.Duration) *session {
 	return &session{conn: c, turn: semaphore.NewWeighted(1), stall: stall, gone: make(chan struct{})}
