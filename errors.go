@@ -149,7 +149,7 @@ func (e *lostError) Is(target error) bool { return target == io.ErrUnexpectedEOF
 
 // Unwrap hides io.EOF: a cut must never look like an end.
 func (e *lostError) Unwrap() error {
-	if e.err == io.EOF {
+	if errors.Is(e.err, io.EOF) { // also one of the TLS handshake
 		return nil
 	}
 	return e.err

@@ -75,6 +75,7 @@ func TestErrorIs(t *testing.T) {
 	}{
 		{ErrClosed, []error{ErrClosed, net.ErrClosed}, []error{io.EOF, io.ErrUnexpectedEOF, ErrBusy}},
 		{&lostError{"", "", io.EOF}, []error{io.ErrUnexpectedEOF}, []error{io.EOF}},
+		{&lostError{"", "", fmt.Errorf("TLS handshake: %w", io.EOF)}, []error{io.ErrUnexpectedEOF}, []error{io.EOF}},
 		{&lostError{"", "", reset}, []error{io.ErrUnexpectedEOF, reset}, []error{io.EOF, os.ErrDeadlineExceeded}},
 		{&timeoutError{}, []error{os.ErrDeadlineExceeded}, []error{io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded}},
 		{&busyError{}, []error{ErrBusy}, []error{io.EOF}},

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,22 @@ func TestStartTLSRefused(t *testing.T) {
 		}
 		must(t, c.Noop(background))
 	})
+}
+
+// TestHandshakeCut: a server that closes where its part of the handshake is due has not come to an end.
+func TestHandshakeCut(t *testing.T) {
+	for name, answer := range map[string]string{"at once": "", "within a record": "\x16\x03\x03\x00"} {
+		client, server := tcpPair(t)
+		go func() {
+			server.Read(make([]byte, 4096)) // the first message of the client's
+			say(t, server, answer)
+			server.(*net.TCPConn).CloseWrite()
+		}()
+		_, err := DialTLS(background, "localhost", &Options{Dialer: &dialer{conn: client}})
+		if !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "TLS handshake") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
 }
 
 // TestCertificate has a server whose certificate is not to be trusted: nothing more is sent, and the session is over.
