@@ -308,6 +308,45 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// TestUnaskedWithinATurn has a server say more than it was asked, between the lines of one turn: it is taken for no answer.
+func TestUnaskedWithinATurn(t *testing.T) {
+	t.Run("login", func(t *testing.T) {
+		c := dialogue(t, &Options{AllowInsecureLogin: true}, `
+			C: CAPA
+			S: +OK\r\nUSER\r\n.\r\n-ERR\r\n+OK
+			C: USER mrose
+			S: +OK\r\n+OK logged in
+			C: PASS tanstaaf
+			S: -ERR no`)
+		refusedWith("PASS ****", "no")(t, c.Login(background, "mrose", "tanstaaf"))
+	})
+	t.Run("AUTH", func(t *testing.T) {
+		c := dialogue(t, nil, `
+			C: AUTH CRAM-MD5
+			S: + PDFAMj4=\r\n+OK logged in
+			C: aGVsbG8gMTIz
+			S: -ERR no`)
+		refusedWith("AUTH CRAM-MD5", "no")(t, c.Auth(background, &mechanism{name: "CRAM-MD5", responses: []string{"hello 123"}}))
+	})
+	t.Run("batch", func(t *testing.T) {
+		c := dialogue(t, &Options{NoPipelining: true}, `
+			C: DELE 1
+			S: +OK\r\n+OK deleted
+			C: DELE 2
+			S: -ERR no`)
+		refusedWith("DELE 2", "no")(t, c.DeleAll(background, 1, 2))
+	})
+	t.Run("batch, sent ahead", func(t *testing.T) {
+		c := dialogue(t, nil, `
+			C: CAPA
+			S: +OK\r\nPIPELINING\r\n.\r\n+OK deleted
+			C: DELE 1
+			C: DELE 2
+			S: +OK\r\n-ERR no`)
+		refusedWith("DELE 2", "no")(t, c.DeleAll(background, 1, 2))
+	})
+}
+
 // TestLoginForgetsCapabilities: servers list more after a login, and a refused one changes nothing.
 func TestLoginForgetsCapabilities(t *testing.T) {
 	const list = `

@@ -128,6 +128,7 @@ func (c *Client) beginBatch(ctx context.Context, name string, numbers []int, bod
 	b.hold.open = b
 	if pipelining && len(numbers) > 1 {
 		b.written = make(chan struct{})
+		c.s.conn.dropArrived() // behind the capabilities
 		c.s.conn.sock.waitForever(true)
 		go b.writeAhead()
 	}

@@ -107,13 +107,9 @@ func (c *conn) write(lines []byte) error {
 	return err
 }
 
-// send writes one command line; shown is what the debug transcript may see of it. Nothing is outstanding: what has arrived
-// behind the answer before, in the same turn, is nobody's, and must not be taken for the answer to this one.
+// send writes one command line; shown is what the debug transcript may see of it. What has arrived by then is no answer to it.
 func (c *conn) send(line, shown string) error {
-	if c.r < c.w {
-		c.unasked(c.buf[c.r:c.w])
-		c.r, c.w = 0, 0
-	}
+	c.dropArrived()
 	c.debug("C: ", shown)
 	c.out = append(append(c.out[:0], line...), "\r\n"...)
 	err := c.write(c.out)
@@ -150,9 +146,7 @@ func (c *conn) fill() error {
 
 // release gives the buffer back. What is still in it came unasked.
 func (c *conn) release() {
-	if c.r < c.w {
-		c.unasked(c.buf[c.r:c.w])
-	}
+	c.dropArrived()
 	if len(c.buf) == bufferSize {
 		buffers.Put((*[bufferSize]byte)(c.buf))
 	}
@@ -313,10 +307,7 @@ func (c *conn) dropUnasked() error {
 	for err == nil && c.w-c.r <= maxUnasked {
 		err = c.fill()
 	}
-	if c.r < c.w {
-		c.unasked(c.buf[c.r:c.w])
-		c.r, c.w = 0, 0
-	}
+	c.dropArrived()
 	switch {
 	case err == nil:
 		return &ProtocolError{Reason: "the server sends without end though nothing was asked"}
@@ -326,8 +317,13 @@ func (c *conn) dropUnasked() error {
 	return err
 }
 
-func (c *conn) unasked(b []byte) {
-	b = bytes.TrimRight(b, "\r\n")
+// dropArrived drops what is buffered: it came unasked.
+func (c *conn) dropArrived() {
+	if c.r == c.w {
+		return
+	}
+	b := bytes.TrimRight(c.buf[c.r:c.w], "\r\n")
+	c.r, c.w = 0, 0
 	if i := bytes.LastIndexByte(b, '\n'); i >= 0 && len(b)-i > 1 {
 		c.lastWords = c.quoted(b[i+1:])
 	} else {
