@@ -122,6 +122,9 @@ func TestTLSInBubble(t *testing.T) {
 		c := pipe(t, s)
 		c.talk("S: +OK pop3test ready\nC: STLS\nS: +OK begin TLS\n!tls" + strings.Replace(walk, "S: +OK pop3test ready", "", 1))
 		c.Conn.Close() // says close_notify, which nobody may have to wait for
+
+		c = newClient(t, s.PipeTLS())
+		c.talk("!tls\nS: +OK pop3test ready\nC: STLS\nS: -ERR TLS is active already" + quit)
 	})
 }
 
@@ -309,7 +312,7 @@ func TestAuthHangUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{SASL: []string{"LOGIN"}}
 		client, server := net.Pipe()
-		s.begin(server)
+		s.begin(server, false)
 		c := newClient(t, client)
 		c.talk("S: +OK pop3test ready\nC: AUTH LOGIN\nS: + VXNlcm5hbWU6")
 		c.Close()

@@ -168,7 +168,7 @@ func (s *Server) start(implicitTLS bool) {
 			conn, err := l.Accept()
 			switch {
 			case err == nil:
-				s.begin(conn)
+				s.begin(conn, implicitTLS)
 			case errors.Is(err, net.ErrClosed):
 				return
 			default: // too many open files
@@ -191,14 +191,20 @@ func listen() (net.Listener, error) {
 // need not be started; one that is not can be made and used within a
 // [testing/synctest] bubble. After StartTLS the session is one with TLS from
 // the first octet.
-func (s *Server) Pipe() net.Conn {
+func (s *Server) Pipe() net.Conn { return s.pipe(s.implicitTLS) }
+
+// PipeTLS is Pipe for a session that is one with TLS from the first octet,
+// also of a server that is not started: for DialTLS in a bubble.
+func (s *Server) PipeTLS() net.Conn { return s.pipe(true) }
+
+func (s *Server) pipe(implicitTLS bool) net.Conn {
 	client, server := net.Pipe()
-	s.begin(server)
+	s.begin(server, implicitTLS)
 	return client
 }
 
 // begin serves conn until one side ends the session.
-func (s *Server) begin(conn net.Conn) {
+func (s *Server) begin(conn net.Conn, implicitTLS bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -216,6 +222,7 @@ func (s *Server) begin(conn net.Conn) {
 	}
 	s.conns[conn] = true
 	ss := newSession(s, s.sessions, conn, m)
+	ss.implicitTLS = implicitTLS
 	s.running.Go(func() {
 		ss.serve()
 		s.mu.Lock()

@@ -35,7 +35,8 @@ type session struct {
 	r     *bufio.Reader
 	w     *bufio.Writer // nil while there is nothing to send
 
-	answered int64 // commands whose answers are in w
+	implicitTLS bool
+	answered    int64 // commands whose answers are in w
 
 	state     state
 	user      string // named by USER, if the last command was one
@@ -79,7 +80,7 @@ func (s *session) serve() {
 
 // converse returns nil once the server has ended the session in good order.
 func (s *session) converse() error {
-	if s.srv.implicitTLS {
+	if s.implicitTLS {
 		if err := s.startTLS(); err != nil {
 			return err
 		}
