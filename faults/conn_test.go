@@ -3,6 +3,7 @@ package faults
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"syscall"
@@ -32,6 +33,7 @@ type fault struct {
 	after  int           // octets that still pass
 	single bool          // one octet a packet, both ways
 	pace   time.Duration // of the server's packets
+	jitter uint64        // not 0: seeds packets of random sizes, at random times of pace on average
 }
 
 func (f fault) String() string {
@@ -39,7 +41,7 @@ func (f fault) String() string {
 	if f.up {
 		from = "client"
 	}
-	return fmt.Sprintf("%v after %d octets of the %s (one octet a packet: %v, pace %v)", f.kind, f.after, from, f.single, f.pace)
+	return fmt.Sprintf("%v after %d octets of the %s (one octet a packet: %v, pace %v, jitter %d)", f.kind, f.after, from, f.single, f.pace, f.jitter)
 }
 
 // faultConn is the client's end of a connection on which a fault happens.
@@ -50,12 +52,16 @@ type faultConn struct {
 	mu          sync.Mutex
 	fault       fault
 	tripped     bool
-	taken, sent int // octets of the server, of the client
+	taken, sent int        // octets of the server, of the client
+	random      *rand.Rand // for jitter
+	arrives     time.Time  // when the next packet does; zero: not known yet
+	listen      bool       // keep what the client sends
+	heard       []byte
 }
 
 func newFaultConn(conn net.Conn, f fault) *faultConn {
 	dead, _ := net.Pipe()
-	c := &faultConn{Conn: conn, dead: dead}
+	c := &faultConn{Conn: conn, dead: dead, random: rand.New(rand.NewPCG(f.jitter, 0))}
 	c.arm(f)
 	return c
 }
@@ -90,15 +96,33 @@ func (c *faultConn) room(up bool, n int) (int, kind) {
 	if c.fault.single {
 		n = min(n, 1)
 	}
+	if c.fault.jitter != 0 {
+		n = min(n, 1+c.random.IntN(40))
+	}
 	if c.fault.kind != nothing && c.fault.up == up {
 		n = min(n, c.fault.after)
 	}
 	return n, nothing
 }
 
+// wait lets the time pass that the next packet takes. A Read that comes to nothing does not put the packet off.
+func (c *faultConn) wait() {
+	c.mu.Lock()
+	if c.arrives.IsZero() {
+		pace := c.fault.pace
+		if pace > 0 && c.fault.jitter != 0 {
+			pace = time.Duration(c.random.Int64N(int64(2 * pace)))
+		}
+		c.arrives = time.Now().Add(pace)
+	}
+	left := time.Until(c.arrives)
+	c.mu.Unlock()
+	time.Sleep(left)
+}
+
 func (c *faultConn) Read(p []byte) (int, error) {
 	if c.fault.pace > 0 {
-		time.Sleep(c.fault.pace)
+		c.wait()
 	}
 	n, happened := c.room(false, len(p))
 	if happened == nothing || happened == lose || happened == stall && c.fault.up {
@@ -110,6 +134,9 @@ func (c *faultConn) Read(p []byte) (int, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.taken += n
+		if n > 0 {
+			c.arrives = time.Time{}
+		}
 		if !c.fault.up {
 			c.pass(n)
 		}
@@ -150,6 +177,9 @@ func (c *faultConn) Write(p []byte) (int, error) {
 		done += n
 		c.mu.Lock()
 		c.sent += n
+		if c.listen {
+			c.heard = append(c.heard, p[done-n:done]...)
+		}
 		if c.fault.up && happened == nothing {
 			c.pass(n)
 		}

@@ -1,7 +1,13 @@
 package faults
 
 import (
+	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +18,80 @@ import (
 
 const patience = 10 * time.Second // the Timeout of the sessions in bubbles
 
+// scene is what the session and its server are like.
+type scene struct {
+	refuse  bool // the server refuses QUIT
+	stls    bool
+	tls     bool   // from the first octet
+	version uint16 // of TLS
+	records bool   // each octet of the server is a record, and a fault comes so many records behind the login
+}
+
+// recordLength is that of a record with one octet, in TLS 1.3 (RFC 8446, section 5.2).
+const recordLength = 5 + 1 + 1 + 16
+
+func (s scene) encrypted() bool { return s.stls || s.tls }
+
+func (s scene) String() string {
+	switch {
+	case s.stls:
+		return "STLS, " + tls.VersionName(s.version)
+	case s.tls:
+		return tls.VersionName(s.version)
+	}
+	return fmt.Sprintf("QUIT refused: %v", s.refuse)
+}
+
+// needed returns how many of the octets at a mark a step needs. How many a TLS handshake takes varies by a few, as
+// signatures do; so they are counted from the login on, which has it behind it.
+func (s scene) needed(marks []int, step int) int {
+	switch {
+	case !s.encrypted():
+		return marks[step]
+	case step <= loggedIn:
+		return 0
+	}
+	return marks[step] - marks[loggedIn]
+}
+
+const loggedIn = 1 // the step with the login
+
+// serve makes a server for the scene, and the client's end of a connection to it.
+func (s scene) serve() (*pop3test.Server, net.Conn) {
+	srv := pop3test.NewUnstartedServer(pop3test.Messages(texts...))
+	srv.STLS = s.stls
+	srv.Dribble = s.records
+	srv.TLS = &tls.Config{MaxVersion: s.version}
+	if s.refuse {
+		srv.Refuse = func(verb string, _ int) string {
+			if verb == "QUIT" {
+				return "[SYS/TEMP] not now"
+			}
+			return ""
+		}
+	}
+	if s.tls {
+		return srv, srv.PipeTLS()
+	}
+	return srv, srv.Pipe()
+}
+
+// dialed is a Dialer that has connected already.
+type dialed struct{ net.Conn }
+
+func (d dialed) DialContext(context.Context, string, string) (net.Conn, error) { return d.Conn, nil }
+
+// open begins a session. None without TLS, where the scene has it, may ever show a password.
+func (s scene) open(conn net.Conn) (*pop3.Client, error) {
+	config := pop3test.TLSConfig()
+	config.CurvePreferences = []tls.CurveID{tls.X25519} // ten times as short as those against quantum computers
+	opts := &pop3.Options{Timeout: patience, AllowInsecureLogin: !s.encrypted(), TLSConfig: config, Dialer: dialed{conn}}
+	if s.tls {
+		return pop3.DialTLS(background, "localhost", opts)
+	}
+	return pop3.Dial(background, "localhost", opts)
+}
+
 // played is what came of one session with a fault.
 type played struct {
 	marks       []int // octets of the server that had arrived at the end of each step
@@ -20,7 +100,7 @@ type played struct {
 
 // play plays one session with a fault, in a bubble, so that no goroutine can outlive it. marks are those of a session
 // without a fault, one octet a packet: how many octets each step takes.
-func play(t *testing.T, f fault, refuse bool, marks []int) (p played) {
+func play(t *testing.T, f fault, s scene, marks []int) (p played) {
 	t.Helper()
 	defer func() {
 		if r := recover(); r != nil {
@@ -28,29 +108,29 @@ func play(t *testing.T, f fault, refuse bool, marks []int) (p played) {
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
-		srv := pop3test.NewUnstartedServer(pop3test.Messages(texts...))
-		srv.STLS = false
-		if refuse {
-			srv.Refuse = func(verb string, _ int) string {
-				if verb == "QUIT" {
-					return "[SYS/TEMP] not now"
-				}
-				return ""
-			}
-		}
+		srv, pipe := s.serve()
 		all := srv.Remaining()
-		conn := newFaultConn(srv.Pipe(), f)
-		k := talk{user: "user", secret: "secret", noop: "nothing done"}
-		k.open = func() (*pop3.Client, error) {
-			return pop3.NewClient(background, conn, &pop3.Options{Timeout: patience, AllowInsecureLogin: true})
+		now := f
+		if s.records {
+			now = fault{} // f comes later
 		}
+		conn := newFaultConn(pipe, now)
+		conn.listen = s.encrypted()
+		k := talk{user: "user", secret: "secret", noop: "nothing done"}
+		k.open = func() (*pop3.Client, error) { return s.open(conn) }
 		k.done = func(step string) error {
 			taken, _, _ := conn.octets()
 			p.marks = append(p.marks, taken)
-			if i := len(p.marks) - 1; marks != nil && taken < marks[i] {
-				return brokenf("%s was answered with %d octets, %d were needed", step, taken, marks[i])
+			i := len(p.marks) - 1
+			if s.records && i == loggedIn {
+				g := f
+				g.after *= recordLength
+				conn.arm(g)
 			}
-			return nil
+			if marks == nil || s.needed(p.marks, i) >= s.needed(marks, i) {
+				return nil
+			}
+			return brokenf("%s was answered with %d octets, %d were needed", step, s.needed(p.marks, i), s.needed(marks, i))
 		}
 		began := time.Now()
 		err := k.run()
@@ -65,15 +145,15 @@ func play(t *testing.T, f fault, refuse bool, marks []int) (p played) {
 		case errors.As(err, new(*broken)):
 			t.Errorf("%v: %v", f, err)
 		case errors.As(err, &no):
-			if !refuse || no.Command != "QUIT" || no.Code != pop3.CodeSysTemp {
+			if !s.refuse || no.Command != "QUIT" || no.Code != pop3.CodeSysTemp {
 				t.Errorf("%v: %v", f, err)
 			}
-		case err == nil && refuse:
+		case err == nil && s.refuse:
 			t.Errorf("%v: QUIT said nil, the server -ERR", f)
 		case err != nil && (!happened || !becauseOf(f.kind, err)):
 			t.Errorf("%v: %v", f, err)
 		}
-		if refuse && k.quit {
+		if s.refuse && k.quit {
 			if left := srv.Remaining(); len(left) != len(all) {
 				t.Errorf("%v: QUIT was refused, %v is left", f, left)
 			}
@@ -84,76 +164,143 @@ func play(t *testing.T, f fault, refuse bool, marks []int) (p played) {
 			t.Errorf("%v: took %v, the timeout is %v", f, took, patience)
 		}
 		if marks != nil && !f.up && f.kind != nothing { // what had arrived is not lost either
-			steps := 0
-			for _, mark := range marks {
-				if mark <= f.after {
-					steps++
-				}
+			if steps, want := len(p.marks), s.steps(f, p.marks, marks); steps != want {
+				t.Errorf("%v: %d steps were answered, %d steps had their answers; %v", f, steps, want, err)
 			}
-			if len(p.marks) != steps {
-				t.Errorf("%v: %d steps were answered, %d steps had their answers; %v", f, len(p.marks), steps, err)
+		}
+		for _, never := range []string{"USER user", "PASS", "secret"} {
+			if bytes.Contains(conn.heard, []byte(never)) {
+				t.Errorf("%v: %q was sent in the clear", f, never)
 			}
 		}
 	})
 	return p
 }
 
-// TestEveryOctet breaks a whole session after every octet of either side, in every way.
-func TestEveryOctet(t *testing.T) {
-	cases := 0
-	for _, refuse := range []bool{false, true} {
-		whole := play(t, fault{single: true}, refuse, nil)
-		if t.Failed() {
-			return
+// steps returns how many steps had their answers when a fault of the server's side happened, if got are the marks of
+// that session and marks those of a whole one.
+func (s scene) steps(f fault, got, marks []int) (steps int) {
+	after := f.after
+	switch {
+	case s.records:
+		after *= recordLength
+	case s.encrypted():
+		if len(got) <= loggedIn && after < marks[loggedIn]+16 {
+			return len(got) // in the handshake, or near it
 		}
-		want := whole.marks
-		if got := play(t, fault{}, refuse, want); got.taken != whole.taken || got.sent != whole.sent {
-			t.Fatalf("%+v in large packets, %+v in small ones", got, whole)
+		after -= got[min(loggedIn, len(got)-1)]
+	}
+	for i := range marks {
+		if s.needed(marks, i) <= after {
+			steps++
 		}
-		stride := 1
-		if testing.Short() {
-			stride = 11 // which divides nothing here, so each way of failing meets other octets
-		}
-		if refuse {
-			want = nil // the last step is an error
-			stride *= 5
-		}
-		at := 0
-		for _, single := range []bool{false, true} {
-			for _, k := range []kind{cut, reset, stall, halfClose, lose} {
-				if k != lose {
-					for n := at % stride; n <= whole.taken; n += stride {
-						play(t, fault{kind: k, after: n, single: single}, refuse, want)
-						cases++
-					}
-				}
-				if k != halfClose {
-					for n := at % stride; n <= whole.sent; n += stride {
-						play(t, fault{kind: k, up: true, after: n, single: single}, refuse, want)
-						cases++
-					}
-				}
-				at++
-				if t.Failed() {
-					return
-				}
+	}
+	return steps
+}
+
+// everyOctet breaks the session after every octet of either side, in every way: after one in large of them where the
+// packets are large, and one in small where each octet is one.
+func everyOctet(t *testing.T, s scene, large, small int) (cases int) {
+	whole := play(t, fault{single: true}, s, nil)
+	want := whole.marks
+	got := play(t, fault{}, s, want)
+	if !s.encrypted() && (got.taken != whole.taken || got.sent != whole.sent) {
+		t.Errorf("%+v in large packets, %+v in small ones", got, whole)
+	}
+	if s.refuse {
+		want = nil // the last step is an error
+	}
+	for i, stride := range []int{large, small} {
+		for k, way := range []kind{cut, reset, stall, halfClose, lose} {
+			f := fault{kind: way, single: i == 1}
+			first := (5*i + k) % stride // so that each meets other octets
+			for f.after = first; way != lose && f.after <= whole.taken && !t.Failed(); f.after += stride {
+				play(t, f, s, want)
+				cases++
+			}
+			f.up = true
+			for f.after = first; way != halfClose && f.after <= whole.sent && !t.Failed(); f.after += stride {
+				play(t, f, s, want)
+				cases++
 			}
 		}
-		t.Logf("QUIT refused: %v; the session has %d octets of the server, %d of the client", refuse, whole.taken, whole.sent)
 	}
+	t.Logf("%v: the session has %d octets of the server, %d of the client; %d cases", s, whole.taken, whole.sent, cases)
+	return cases
+}
+
+// TestEveryOctet breaks a whole session after every octet of either side, in every way.
+func TestEveryOctet(t *testing.T) {
+	stride := 1
+	if testing.Short() {
+		stride = 11 // which divides nothing here
+	}
+	cases := everyOctet(t, scene{}, stride, stride)
+	cases += everyOctet(t, scene{refuse: true}, 5*stride, 5*stride)
 	t.Logf("%d cases", cases)
+}
+
+// TestEveryOctetTLS does the same under TLS, from the first octet or from the middle of the session on; octets of the
+// handshake and of the records count. No cut is an end there, at the end of a record or not, and where the handshake
+// has failed no password is sent.
+func TestEveryOctetTLS(t *testing.T) {
+	stride := 1
+	if testing.Short() {
+		stride = 61
+	}
+	var cases atomic.Int64
+	t.Run("scenes", func(t *testing.T) {
+		for _, s := range []scene{
+			{tls: true, version: tls.VersionTLS13},
+			{stls: true, version: tls.VersionTLS13},
+			{tls: true, version: tls.VersionTLS12},
+			{stls: true, version: tls.VersionTLS12},
+		} {
+			t.Run(s.String(), func(t *testing.T) {
+				t.Parallel()
+				cases.Add(int64(everyOctet(t, s, stride, 7*stride)))
+			})
+		}
+	})
+	t.Logf("%d cases", cases.Load())
+}
+
+// TestEveryRecord ends the connection behind each record, without a close_notify: that is an end to crypto/tls, and must
+// be none to a message.
+func TestEveryRecord(t *testing.T) {
+	s := scene{tls: true, version: tls.VersionTLS13, records: true}
+	whole := play(t, fault{}, s, nil)
+	records := s.needed(whole.marks, len(whole.marks)-1) / recordLength
+	stride := 1
+	if testing.Short() {
+		stride = 29
+	}
+	cases := 0
+	for _, f := range []fault{{kind: cut}, {kind: halfClose}} {
+		for ; f.after <= records && !t.Failed(); f.after += stride {
+			play(t, f, s, whole.marks)
+			cases++
+		}
+	}
+	t.Logf("%d records behind the login, %d cases", records, cases)
 }
 
 // TestSlowLine plays whole sessions over lines that are slow, but never silent for the timeout.
 func TestSlowLine(t *testing.T) {
-	whole := play(t, fault{single: true}, false, nil)
-	for _, f := range []fault{
-		{single: true, pace: time.Millisecond}, // 1 kB/s
-		{single: true, pace: patience - 2*time.Millisecond},
-		{pace: patience - 2*time.Millisecond},
-	} {
-		if p := play(t, f, false, whole.marks); len(p.marks) != len(whole.marks) {
-			t.Errorf("%v: %d steps, want %d", f, len(p.marks), len(whole.marks))
+	for _, s := range []scene{{}, {tls: true, version: tls.VersionTLS13}, {stls: true, version: tls.VersionTLS12}} {
+		whole := play(t, fault{single: true}, s, nil)
+		faults := []fault{
+			{single: true, pace: time.Millisecond}, // 1 kB/s
+			{single: true, pace: patience - 2*time.Millisecond},
+			{pace: patience - 2*time.Millisecond},
+		}
+		for seed := range uint64(20) {
+			faults = append(faults, fault{jitter: seed + 1, pace: patience/2 - time.Millisecond})
+		}
+		for _, f := range faults {
+			if p := play(t, f, s, whole.marks); len(p.marks) != len(whole.marks) {
+				t.Errorf("%v: %v: %d steps, want %d", s, f, len(p.marks), len(whole.marks))
+			}
 		}
 	}
 }

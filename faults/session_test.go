@@ -248,7 +248,7 @@ func (k *talk) message(step string, m *pop3.Message, err error, want string) err
 
 // becauseOf reports whether err is one that a fault of this kind may lead to.
 func becauseOf(k kind, err error) bool {
-	if errors.As(err, new(*broken)) || errors.As(err, new(*pop3.ServerError)) || errors.As(err, new(*pop3.ProtocolError)) || errors.Is(err, pop3.ErrBusy) {
+	if errors.Is(err, io.EOF) || errors.As(err, new(*broken)) || errors.As(err, new(*pop3.ServerError)) || errors.As(err, new(*pop3.ProtocolError)) || errors.Is(err, pop3.ErrBusy) {
 		return false
 	}
 	switch k {
