@@ -20,10 +20,13 @@ const (
 	stall          // no octet passes any more
 	halfClose      // the server has closed its side, and goes on reading
 	lose           // what the client sends is accepted and never arrives
+	inject         // somebody puts an answer into what the server sends
 )
 
+const injected = "+OK 1 1\r\n"
+
 func (k kind) String() string {
-	return [...]string{"nothing", "cut", "reset", "stall", "half-close", "lose"}[k]
+	return [...]string{"nothing", "cut", "reset", "stall", "half-close", "lose", "inject"}[k]
 }
 
 // fault says what goes wrong, and when.
@@ -52,6 +55,7 @@ type faultConn struct {
 	mu          sync.Mutex
 	fault       fault
 	tripped     bool
+	extra       []byte     // to be injected
 	taken, sent int        // octets of the server, of the client
 	random      *rand.Rand // for jitter
 	arrives     time.Time  // when the next packet does; zero: not known yet
@@ -81,6 +85,9 @@ func (c *faultConn) pass(n int) {
 		return
 	}
 	c.tripped = true
+	if c.fault.kind == inject {
+		c.extra = []byte(injected)
+	}
 	if c.fault.kind == cut || c.fault.kind == reset {
 		c.Conn.Close()
 	}
@@ -90,7 +97,7 @@ func (c *faultConn) pass(n int) {
 func (c *faultConn) room(up bool, n int) (int, kind) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.tripped {
+	if c.tripped && c.fault.kind != inject {
 		return 0, c.fault.kind
 	}
 	if c.fault.single {
@@ -99,7 +106,7 @@ func (c *faultConn) room(up bool, n int) (int, kind) {
 	if c.fault.jitter != 0 {
 		n = min(n, 1+c.random.IntN(40))
 	}
-	if c.fault.kind != nothing && c.fault.up == up {
+	if c.fault.kind != nothing && c.fault.up == up && !c.tripped {
 		n = min(n, c.fault.after)
 	}
 	return n, nothing
@@ -124,6 +131,13 @@ func (c *faultConn) Read(p []byte) (int, error) {
 	if c.fault.pace > 0 {
 		c.wait()
 	}
+	c.mu.Lock()
+	n := copy(p, c.extra)
+	c.extra = c.extra[n:]
+	c.mu.Unlock()
+	if n > 0 {
+		return n, nil
+	}
 	n, happened := c.room(false, len(p))
 	if happened == nothing || happened == lose || happened == stall && c.fault.up {
 		if happened != nothing {
@@ -144,7 +158,7 @@ func (c *faultConn) Read(p []byte) (int, error) {
 			return n, err
 		}
 		happened = c.fault.kind
-		if happened == lose || happened == stall {
+		if happened == lose || happened == stall || happened == inject {
 			return 0, err
 		}
 	}

@@ -52,7 +52,7 @@ func (k *talk) run() error {
 	defer c.Close()
 	if err := k.work(c); err != nil {
 		var no *pop3.ServerError
-		if errors.As(err, new(*broken)) || errors.As(err, &no) {
+		if errors.As(err, new(*broken)) || errors.As(err, &no) || errors.Is(err, pop3.ErrInsecureLogin) {
 			return err
 		}
 		if later := c.Noop(background); !errors.Is(later, pop3.ErrClosed) {
@@ -248,7 +248,13 @@ func (k *talk) message(step string, m *pop3.Message, err error, want string) err
 
 // becauseOf reports whether err is one that a fault of this kind may lead to.
 func becauseOf(k kind, err error) bool {
-	if errors.Is(err, io.EOF) || errors.As(err, new(*broken)) || errors.As(err, new(*pop3.ServerError)) || errors.As(err, new(*pop3.ProtocolError)) || errors.Is(err, pop3.ErrBusy) {
+	if errors.Is(err, io.EOF) || errors.As(err, new(*broken)) || errors.As(err, new(*pop3.ServerError)) || errors.Is(err, pop3.ErrBusy) {
+		return false
+	}
+	if k == inject {
+		return true
+	}
+	if errors.As(err, new(*pop3.ProtocolError)) {
 		return false
 	}
 	switch k {
