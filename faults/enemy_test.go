@@ -2,12 +2,14 @@ package faults
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -60,11 +62,28 @@ func after(first, text string) func(*enemy) {
 	}
 }
 
-// prompts is a SASL mechanism that answers anything.
-type prompts struct{ asked int }
+// ahead greets, lists PIPELINING, hears n commands, and then says something, once or without end.
+func ahead(n int, text string, endless bool) func(*enemy) {
+	return func(e *enemy) {
+		e.say(greeting)
+		e.hear()
+		e.say("+OK\r\nPIPELINING\r\n.\r\n")
+		for range n {
+			e.hear()
+		}
+		e.say(text)
+		if endless {
+			e.endlessly(text)
+		}
+		e.hear()
+	}
+}
 
-func (*prompts) Start() (string, []byte, error) { return "X-PROMPTS", nil, nil }
-func (p *prompts) Next([]byte) ([]byte, error)  { p.asked++; return []byte("answer"), nil }
+// prompts is a SASL mechanism that answers anything.
+type prompts struct{}
+
+func (prompts) Start() (string, []byte, error) { return "X-PROMPTS", nil, nil }
+func (prompts) Next([]byte) ([]byte, error)    { return []byte("answer"), nil }
 
 // TestEnemies is about servers that send without end, or nonsense. Each must lead to a clear error, after a bounded number of octets.
 func TestEnemies(t *testing.T) {
@@ -84,6 +103,29 @@ func TestEnemies(t *testing.T) {
 		for range l.C() {
 		}
 		return l.Err()
+	}
+	listedUIDs := func(c *pop3.Client) error {
+		l, err := c.UIDL(background)
+		if err != nil {
+			return err
+		}
+		for _, err := range l.All() {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	fetched := func(c *pop3.Client) error {
+		for m, err := range c.RetrAll(background, 1, 2, 3) {
+			if err == nil {
+				_, err = io.Copy(io.Discard, m)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	for _, test := range []struct {
 		name   string
@@ -105,18 +147,7 @@ func TestEnemies(t *testing.T) {
 			func(c *pop3.Client) error { return c.Noop(background) }, new(*pop3.ProtocolError), limit, false},
 		{"listing without end", after("+OK\r\n", "1 1\r\n"), listed, pop3.ErrLineTooLong, 10_000*5 + limit, false},
 		{"listing of one line", after("+OK\r\n", "1 1 "), listed, pop3.ErrLineTooLong, limit, false},
-		{"unique-ids without end", after("+OK\r\n", "1 abc\r\n"), func(c *pop3.Client) error {
-			l, err := c.UIDL(background)
-			if err != nil {
-				return err
-			}
-			for _, err := range l.All() {
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		}, pop3.ErrLineTooLong, 10_000*7 + limit, false},
+		{"unique-ids without end", after("+OK\r\n", "1 abc\r\n"), listedUIDs, pop3.ErrLineTooLong, 10_000*7 + limit, false},
 		{"listing without end, in the way of another command", after("+OK\r\n", "1 1\r\n"), func(c *pop3.Client) error {
 			if _, err := c.List(background); err != nil {
 				return err
@@ -147,9 +178,9 @@ func TestEnemies(t *testing.T) {
 			e.say(greeting)
 			for e.hear() != "" && e.say("+ Pz8=\r\n") {
 			}
-		}, func(c *pop3.Client) error { return c.Auth(background, &prompts{}) }, new(*pop3.ProtocolError), limit, false},
+		}, func(c *pop3.Client) error { return c.Auth(background, prompts{}) }, new(*pop3.ProtocolError), limit, false},
 		{"challenge of one line", after("+ ", "AAAA"),
-			func(c *pop3.Client) error { return c.Auth(background, &prompts{}) }, pop3.ErrLineTooLong, limit, false},
+			func(c *pop3.Client) error { return c.Auth(background, prompts{}) }, pop3.ErrLineTooLong, limit, false},
 		{"challenge that is no base64", func(e *enemy) {
 			e.say(greeting)
 			e.hear()
@@ -159,7 +190,7 @@ func TestEnemies(t *testing.T) {
 			}
 			for e.hear() != "" && e.say("+OK\r\n") {
 			}
-		}, func(c *pop3.Client) error { return c.Auth(background, &prompts{}) }, new(*pop3.ProtocolError), limit, true},
+		}, func(c *pop3.Client) error { return c.Auth(background, prompts{}) }, new(*pop3.ProtocolError), limit, true},
 		{"octets without end that nobody asked for", func(e *enemy) {
 			e.say(greeting)
 			e.endlessly("+OK 1 1\r\n")
@@ -177,6 +208,12 @@ func TestEnemies(t *testing.T) {
 		}, new(*pop3.ProtocolError), limit, true},
 		{"number past int64 in a listing", after("+OK\r\n9223372036854775808 1\r\n2 2\r\n.\r\n", ""), listed, new(*pop3.ProtocolError), limit, true},
 		{"size past int64 in a listing", after("+OK\r\n1 9223372036854775808\r\n2 2\r\n.\r\n", ""), listed, new(*pop3.ProtocolError), limit, true},
+		{"size of all past int64", after("+OK 1 9223372036854775808\r\n", ""), func(c *pop3.Client) error {
+			_, _, err := c.Stat(background)
+			return err
+		}, new(*pop3.ProtocolError), limit, true},
+		{"number past int64 in a unique-id listing", after("+OK\r\n18446744073709551617 a\r\n.\r\n", ""), listedUIDs, new(*pop3.ProtocolError), limit, true},
+		{"control characters in a unique-id listing", after("+OK\r\n1 \x1b[2J\r\n.\r\n", ""), listedUIDs, new(*pop3.ProtocolError), limit, true},
 		{"negative size", after("+OK\r\n1 -1\r\n.\r\n", ""), listed, new(*pop3.ProtocolError), limit, true},
 		{"control characters in a unique-id", after("+OK 1 \x1b]0;x\x07\r\n", ""), func(c *pop3.Client) error {
 			_, err := c.UID(background, 1)
@@ -184,16 +221,16 @@ func TestEnemies(t *testing.T) {
 		}, new(*pop3.ProtocolError), limit, true},
 		{"control characters in a refusal", after("-ERR \x1b[2J\x00\a\r\n", ""),
 			func(c *pop3.Client) error { return c.Noop(background) }, new(*pop3.ServerError), limit, true},
-		{"too little", func(e *enemy) {
-			e.say(greeting)
-			e.hear()
-			e.say("+OK\r\nPIPELINING\r\n.\r\n")
-			e.hear()
-			e.say("+OK\r\n") // one answer for three
-			e.hear()
-			e.hear()
-			e.hear()
-		}, func(c *pop3.Client) error { return c.DeleAll(background, 1, 2, 3) }, os.ErrDeadlineExceeded, limit, false},
+		{"answers without end to commands sent ahead", ahead(3, "+OK\r\n", true), func(c *pop3.Client) error {
+			if err := c.DeleAll(background, 1, 2, 3); err != nil {
+				return err
+			}
+			time.Sleep(time.Second) // in the bubble's time
+			return c.Noop(background)
+		}, new(*pop3.ProtocolError), 2<<20 + limit, false},
+		{"messages too few, and silence", ahead(3, "+OK\r\none\r\n.\r\n+OK\r\n", false), fetched, os.ErrDeadlineExceeded, limit, false},
+		{"a message for a status line", ahead(3, "+OK\r\none\r\n.\r\ntwo\r\n.\r\n", false), fetched, new(*pop3.ProtocolError), limit, false},
+		{"too little", ahead(3, "+OK\r\n", false), func(c *pop3.Client) error { return c.DeleAll(background, 1, 2, 3) }, os.ErrDeadlineExceeded, limit, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -271,6 +308,51 @@ func TestEndlessMessage(t *testing.T) {
 		t.Errorf("Read says %v after Close", err)
 	}
 	<-ended
+}
+
+// TestSlowReader takes a message without end a little at a time: the client takes no more than a buffer ahead, and its
+// context ends the message, also within Close.
+func TestSlowReader(t *testing.T) {
+	for _, closes := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := net.Pipe()
+			e := &enemy{Conn: server, in: bufio.NewReader(server), taken: new(atomic.Int64)}
+			var serving sync.WaitGroup
+			defer serving.Wait()
+			serving.Go(func() {
+				after("+OK\r\n", "")(e)
+				for e.say(strings.Repeat("x", 4094) + "\r\n") {
+					time.Sleep(time.Second) // never silent for long
+				}
+			})
+			c, err := pop3.NewClient(background, client, &pop3.Options{Timeout: patience})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			ctx, cancel := context.WithTimeout(background, 24*time.Hour)
+			defer cancel()
+			m, err := c.Retr(ctx, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			for read := int64(0); err == nil; {
+				var n int
+				n, err = io.ReadFull(m, make([]byte, 1024))
+				read += int64(n)
+				if ahead := e.taken.Load() - read; ahead > 64<<10+4096 {
+					t.Fatalf("%d octets were taken ahead of a reader who has %d", ahead, read)
+				}
+				if time.Sleep(10 * time.Minute); closes {
+					err = m.Close()
+				}
+			}
+			if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > 25*time.Hour {
+				t.Errorf("closed: %v: %v after %v", closes, err, took)
+			}
+		})
+	}
 }
 
 // heap returns the octets in use, after a collection.
