@@ -137,7 +137,7 @@ func (e *lostError) Error() string {
 	if e.err == io.EOF {
 		s += "connection closed by the server"
 	} else {
-		s += "connection lost: " + e.err.Error()
+		s += "connection lost: " + printable(e.err.Error())
 	}
 	if e.lastWords != "" {
 		s += `; its last words: "` + printable(e.lastWords) + `"`
@@ -154,6 +154,12 @@ func (e *lostError) Unwrap() error {
 	}
 	return e.err
 }
+
+// escapedError is an error of another package that may quote the server: the names in its certificate, for one.
+type escapedError struct{ err error }
+
+func (e escapedError) Error() string { return printable(e.err.Error()) }
+func (e escapedError) Unwrap() error { return e.err }
 
 // timeoutError is a server that was silent for Options.Timeout. It is a net.Error.
 type timeoutError struct{ command, lastWords string }

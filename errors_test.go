@@ -58,6 +58,7 @@ func TestErrorTexts(t *testing.T) {
 		{&lostError{"NOOP", "", io.EOF}, "pop3: NOOP: connection closed by the server"},
 		{&lostError{"NOOP", "-ERR \x07", errors.New("reset")}, `pop3: NOOP: connection lost: reset; its last words: "-ERR \a"`},
 		{&timeoutError{"NOOP", "bye"}, `pop3: NOOP: timed out waiting for the server; its last words: "bye"`},
+		{&lostError{"NOOP", "", errors.New("x509: not valid for \x1b[2J\n")}, `pop3: NOOP: connection lost: x509: not valid for \x1b[2J\n`},
 		{&busyError{"DELE 3", "RETR 7", "read it to EOF or Close it"}, "pop3: DELE 3: RETR 7 is still open (read it to EOF or Close it)"},
 	} {
 		if got := test.err.Error(); got != test.want {

@@ -254,7 +254,7 @@ func (s *session) explain(h *hold, err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &timeoutError{h.name, s.conn.lastWords}
 	case errors.As(err, &untrusted): // no lost connection: trying again is no use
-		return fmt.Errorf("pop3: %s: %w", h.name, err)
+		return fmt.Errorf("pop3: %s: %w", h.name, escapedError{err})
 	}
 	return &lostError{h.name, s.conn.lastWords, err}
 }

@@ -1,9 +1,14 @@
 package pop3
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"strings"
 	"testing"
@@ -168,5 +173,21 @@ func TestUntrustedCertificate(t *testing.T) {
 	var cert *tls.CertificateVerificationError
 	if !errors.As(err, &cert) || errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "TLS handshake") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestForgedCertificate has the names in a certificate write on somebody's terminal, and forge lines of his log.
+func TestForgedCertificate(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"\x1b[2J\nforged"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	must(t, err)
+	client, server := tcpPair(t)
+	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	go tls.Server(server, config).Handshake()
+	_, err = DialTLS(background, "localhost", &Options{Dialer: &dialer{conn: client}})
+	if cert := new(tls.CertificateVerificationError); !errors.As(err, &cert) || !strings.Contains(err.Error(), `\x1b[2J\nforged`) {
+		t.Errorf("error %q", err)
 	}
 }
