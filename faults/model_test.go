@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,6 +78,7 @@ type machine struct {
 	opts   *pop3.Options
 	user   string
 	secret string
+	refuse *atomic.Bool // whether the server refuses QUIT; nil: never
 
 	conn  *faultConn
 	c     *pop3.Client
@@ -131,6 +133,17 @@ func (m *machine) retr(n int) error {
 	return m.text(msg, err, m.model.has(n), func() string { return m.model.texts[n-1] })
 }
 
+func (m *machine) dele(n int) error {
+	has := m.model.has(n)
+	err := m.agree(m.c.Dele(background, n), has)
+	if err == nil && has {
+		m.model.marked[n-1] = true
+	}
+	return err
+}
+
+func (m *machine) refuses() bool { return m.refuse != nil && m.refuse.Load() }
+
 // step runs one step.
 func (m *machine) step(o op) error {
 	ctx, has := background, m.model.has(o.N)
@@ -143,7 +156,8 @@ func (m *machine) step(o op) error {
 		if count != len(m.model.numbers()) || size != m.model.size() {
 			return brokenf("%d %d, want %d %d", count, size, len(m.model.numbers()), m.model.size())
 		}
-	case "list", "list and retr":
+	case "list", "list and retr", "list and dele":
+		want := m.model.numbers()
 		l, err := m.c.List(ctx)
 		if err := m.agree(err, true); err != nil {
 			return err
@@ -154,17 +168,21 @@ func (m *machine) step(o op) error {
 			if !m.model.has(e.Number) || e.Size != int64(len(m.model.texts[e.Number-1])) {
 				return brokenf("%v", e)
 			}
-			if o.Do != "list" {
-				if err := m.retr(e.Number); err != nil {
-					return err
-				}
+			switch {
+			case o.Do == "list and retr":
+				err = m.retr(e.Number)
+			case o.Do == "list and dele" && e.Number%2 == o.K%2:
+				err = m.dele(e.Number)
+			}
+			if err != nil {
+				return err
 			}
 		}
 		if err := m.agree(l.Err(), true); err != nil {
 			return err
 		}
-		if !slices.Equal(got, m.model.numbers()) {
-			return brokenf("%v, want %v", got, m.model.numbers())
+		if !slices.Equal(got, want) {
+			return brokenf("%v, want %v", got, want)
 		}
 	case "uidl", "stop":
 		l, err := m.c.UIDL(ctx)
@@ -217,11 +235,7 @@ func (m *machine) step(o op) error {
 		}
 		return m.agree(msg.Close(), true)
 	case "dele":
-		err := m.agree(m.c.Dele(ctx, o.N), has)
-		if err == nil && has {
-			m.model.marked[o.N-1] = true
-		}
-		return err
+		return m.dele(o.N)
 	case "deleall":
 		allowed := true
 		for _, n := range o.Numbers {
@@ -232,9 +246,13 @@ func (m *machine) step(o op) error {
 			}
 		}
 		return m.agree(m.c.DeleAll(ctx, o.Numbers...), allowed)
-	case "retrall":
+	case "retrall", "topall":
+		messages, text := m.c.RetrAll(ctx, o.Numbers...), func(n int) string { return m.model.texts[n-1] }
+		if o.Do == "topall" {
+			messages, text = m.c.TopAll(ctx, o.K%3, o.Numbers...), func(n int) string { return m.model.top(n, o.K%3) }
+		}
 		i := 0
-		for msg, err := range m.c.RetrAll(ctx, o.Numbers...) {
+		for msg, err := range messages {
 			if err := m.agree(err, true); err != nil {
 				return err
 			}
@@ -246,7 +264,7 @@ func (m *machine) step(o op) error {
 			if err := m.agree(err, m.model.has(n)); err != nil {
 				return err
 			}
-			if err == nil && string(got) != m.model.texts[n-1] {
+			if err == nil && m.model.has(n) && string(got) != text(n) {
 				return brokenf("message %d reads %q", n, got)
 			}
 			if i++; i == o.K {
@@ -262,6 +280,21 @@ func (m *machine) step(o op) error {
 			clear(m.model.marked)
 		}
 		return err
+	case "refuse":
+		if m.refuse != nil {
+			m.refuse.Store(!m.refuse.Load())
+		}
+	case "quit":
+		if m.armed != nothing { // nobody would know what came of it
+			return nil
+		}
+		if err := m.agree(m.c.Quit(ctx), !m.refuses()); err != nil {
+			return err
+		}
+		if !m.refuses() {
+			m.model = m.model.commit()
+		}
+		return errLost
 	case "noop":
 		return m.agree(m.c.Noop(ctx), true)
 	case "capa":
@@ -306,7 +339,10 @@ func (m *machine) run(ops []op) (left []*model, err error) {
 		}
 	}
 	after := m.model.commit()
-	switch err := m.agree(m.c.Quit(background), true); err {
+	if m.refuses() {
+		after = m.model
+	}
+	switch err := m.agree(m.c.Quit(background), !m.refuses()); err {
 	case nil:
 		return []*model{after}, nil
 	case errLost: // nobody knows
@@ -317,8 +353,8 @@ func (m *machine) run(ops []op) (left []*model, err error) {
 }
 
 var steps = []string{
-	"stat", "list", "list and retr", "uidl", "stop", "size", "uid", "retr", "top", "close message", "dele", "dele", "deleall",
-	"retrall", "rset", "noop", "capa", "done before", "close", "fault",
+	"stat", "list", "list and retr", "list and dele", "uidl", "stop", "size", "uid", "retr", "top", "close message", "dele", "dele", "deleall",
+	"retrall", "topall", "rset", "noop", "capa", "done before", "close", "fault", "fault", "refuse", "quit",
 }
 
 // sequence draws a maildrop and steps for it.
@@ -335,7 +371,7 @@ func sequence(t *rapid.T) (texts []string, ops []op) {
 			Numbers: rapid.SliceOfN(number, 0, 5).Draw(t, "numbers"),
 		}
 	})
-	return rapid.SliceOfN(message, 0, 6).Draw(t, "messages"), rapid.SliceOfN(step, 0, 30).Draw(t, "steps")
+	return rapid.SliceOfN(message, 0, 6).Draw(t, "messages"), rapid.SliceOfN(step, 12, 60).Draw(t, "steps")
 }
 
 // TestModel compares random sequences, with faults, on pop3test with the model. Each runs in a bubble.
@@ -350,10 +386,17 @@ func TestModel(t *testing.T) {
 			srv := pop3test.NewUnstartedServer(pop3test.Messages(texts...))
 			defer srv.Close()
 			srv.STLS = false
+			var refuse atomic.Bool
+			srv.Refuse = func(verb string, _ int) string {
+				if verb == "QUIT" && refuse.Load() {
+					return "not now"
+				}
+				return ""
+			}
 			m := &machine{
 				model: newModel(texts, srv.Remaining()), user: "user", secret: "secret",
 				dial: func() (net.Conn, error) { return srv.Pipe(), nil },
-				opts: &pop3.Options{AllowInsecureLogin: true, Timeout: patience},
+				opts: &pop3.Options{AllowInsecureLogin: true, Timeout: patience}, refuse: &refuse,
 			}
 			var left []*model
 			if left, err = m.run(ops); err == nil {

@@ -40,8 +40,10 @@ type shared struct {
 }
 
 func (s *shared) text(n int) string {
-	return fmt.Sprintf("Subject: %d of %d\r\n\r\n%s", n, s.id, strings.Repeat(fmt.Sprintf(".line of %d\r\n", n), n*n))
+	return s.header(n) + strings.Repeat(fmt.Sprintf(".line of %d\r\n", n), n*n)
 }
+
+func (s *shared) header(n int) string { return fmt.Sprintf("Subject: %d of %d\r\n\r\n", n, s.id) }
 
 // connect begins a new session with a maildrop as full as ever.
 func (s *shared) connect() error {
@@ -116,13 +118,13 @@ func (s *shared) use(r *rand.Rand, user int) error {
 		own -= soakUsers
 	}
 	s.commands.Add(1)
-	switch r.IntN(14) {
+	switch r.IntN(15) {
 	case 0, 1:
 		m, err := s.c.Retr(ctx, n)
 		return s.whole(user, n, m, err, s.text(n))
 	case 2:
 		m, err := s.c.Top(ctx, n, 0)
-		return s.whole(user, n, m, err, fmt.Sprintf("Subject: %d of %d\r\n\r\n", n, s.id))
+		return s.whole(user, n, m, err, s.header(n))
 	case 3: // forgotten in the middle, and closed
 		m, err := s.c.Retr(ctx, n)
 		if err != nil {
@@ -190,21 +192,55 @@ func (s *shared) use(r *rand.Rand, user int) error {
 		}
 		s.deleted[own] = true
 		return nil
+	case 14:
+		var numbers []int
+		var refused, gone int
+		for n := 1; n <= soakMessages; n++ {
+			if n%soakUsers == user && r.IntN(6) == 0 {
+				numbers = append(numbers, n)
+				if s.deleted[n] {
+					gone++
+				}
+			}
+		}
+		if err := s.c.DeleAll(ctx, numbers...); err != nil {
+			joined, ok := err.(interface{ Unwrap() []error })
+			if !ok {
+				return err
+			}
+			for _, err := range joined.Unwrap() {
+				if !errors.As(err, new(*pop3.ServerError)) {
+					return err
+				}
+				refused++
+			}
+		}
+		if refused != gone {
+			return brokenf("DeleAll %v: %d refused, %d were deleted", numbers, refused, gone)
+		}
+		for _, n := range numbers {
+			s.deleted[n] = true
+		}
+		return nil
 	case 9:
 		numbers := r.Perm(soakMessages)[:1+r.IntN(8)]
 		for i := range numbers {
 			numbers[i]++
 		}
 		stop := r.IntN(2 * len(numbers))
+		messages, text := s.c.RetrAll(ctx, numbers...), s.text
+		if r.IntN(2) == 0 {
+			messages, text = s.c.TopAll(ctx, 0, numbers...), s.header
+		}
 		i := 0
-		for m, err := range s.c.RetrAll(ctx, numbers...) {
+		for m, err := range messages {
 			if err != nil {
 				return err
 			}
 			var got strings.Builder
 			_, err = io.Copy(&got, m)
-			if err == nil && got.String() != s.text(numbers[i]) {
-				return brokenf("RetrAll: message %d reads %d octets", numbers[i], got.Len())
+			if err == nil && got.String() != text(numbers[i]) {
+				return brokenf("batch: message %d reads %d octets", numbers[i], got.Len())
 			}
 			if err := s.expect(user, numbers[i], err); err != nil {
 				return err
@@ -214,7 +250,7 @@ func (s *shared) use(r *rand.Rand, user int) error {
 			}
 		}
 		if i != len(numbers) {
-			return brokenf("RetrAll: %d messages of %d", i, len(numbers))
+			return brokenf("batch: %d messages of %d", i, len(numbers))
 		}
 		return nil
 	case 10: // given up in the queue, or before
@@ -247,14 +283,16 @@ func (s *shared) use(r *rand.Rand, user int) error {
 func (s *shared) turn(r *rand.Rand) error {
 	s.commands.Add(1)
 	var left []string
+	var octets int64
 	for i, uid := range s.all {
 		if !s.deleted[i+1] {
 			left = append(left, uid)
+			octets += int64(len(s.text(i + 1)))
 		}
 	}
-	count, _, err := s.c.Stat(background)
-	if err != nil || count != len(left) {
-		return brokenf("STAT: %d, %v; want %d", count, err, len(left))
+	count, size, err := s.c.Stat(background)
+	if err != nil || count != len(left) || size != octets {
+		return brokenf("STAT: %d %d, %v; want %d %d", count, size, err, len(left), octets)
 	}
 	switch r.IntN(4) {
 	case 0:
