@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/seed-5b1d5243/pop3"
+	"github.com/seed-5b1d5243/pop3/internal/dovecot"
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
@@ -70,13 +71,51 @@ func inUse() int64 {
 	return int64(m.HeapAlloc + m.StackInuse)
 }
 
-// TestManySessions has many sessions open at once: each fetches a message, idles, and goes on.
+// TestManySessions has many sessions open at once.
 func TestManySessions(t *testing.T) {
 	sessions := 10_000
 	if testing.Short() {
 		sessions = 500
 	}
 	addr := otherProcess(t)
+	manySessions(t, sessions, addr, func(int) (user, password string) { return "user", "secret" }, func() {})
+}
+
+// TestDovecotManySessions has as many sessions open with a Dovecot as fit into the machine, at most 10,000, each with a
+// maildrop of its own.
+func TestDovecotManySessions(t *testing.T) {
+	const memory = 400 << 10 // what Dovecot takes for a session, generously
+	sessions := min(10_000, available("/proc/self/limits", "Max open files", 1<<20)-1000, available("/proc/meminfo", "MemAvailable:", 1<<30)*1024/memory)
+	if testing.Short() {
+		sessions = min(sessions, 100)
+	}
+	if sessions < 1 {
+		t.Skip("too little memory, or too few descriptors")
+	}
+	srv := dovecot.Start(t, dovecot.Options{Users: sessions, Sessions: sessions})
+	user := func(i int) string { return fmt.Sprint("u", i+1) }
+	for i := range sessions {
+		srv.Deliver(user(i), texts...)
+	}
+	before := available("/proc/meminfo", "MemAvailable:", 0)
+	account := func(i int) (string, string) { return user(i), srv.Password(user(i)) }
+	manySessions(t, sessions, srv.Addr, account, func() {
+		t.Logf("%d KiB of the machine's memory a session, both sides together", (before-available("/proc/meminfo", "MemAvailable:", 0))/sessions)
+	})
+}
+
+// available returns the number behind a name in a file of the kernel's, or otherwise where there is none.
+func available(file, name string, otherwise int) (n int) {
+	text, _ := os.ReadFile(file)
+	_, rest, _ := strings.Cut(string(text), name)
+	if _, err := fmt.Sscan(rest, &n); err != nil {
+		return otherwise
+	}
+	return n
+}
+
+// manySessions has many sessions open at once: each fetches a message, idles, and goes on. It calls idle while all do.
+func manySessions(t *testing.T, sessions int, addr string, account func(i int) (user, password string), idle func()) {
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
 	opts := &pop3.Options{AllowInsecureLogin: true}
 	clients := make([]*pop3.Client, sessions)
@@ -114,7 +153,11 @@ func TestManySessions(t *testing.T) {
 		if clients[i], err = pop3.Dial(background, addr, opts); err != nil {
 			return err
 		}
-		if err := clients[i].Login(background, "user", "secret"); err != nil {
+		user, password := account(i)
+		if err := clients[i].User(background, user); err != nil { // Login would go over to TLS where it is listed
+			return err
+		}
+		if err := clients[i].Pass(background, password); err != nil {
 			return err
 		}
 		return fetch(i)
@@ -127,6 +170,7 @@ func TestManySessions(t *testing.T) {
 	if n := runtime.NumGoroutine(); n > goroutines+10 {
 		t.Errorf("%d goroutines for %d idle sessions", n-goroutines, sessions)
 	}
+	idle()
 	each("fetching again", fetch)
 	each("quitting", func(i int) error { return clients[i].Quit(background) })
 }
