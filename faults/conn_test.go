@@ -61,6 +61,7 @@ type faultConn struct {
 	arrives     time.Time  // when the next packet does; zero: not known yet
 	listen      bool       // keep what the client sends
 	heard       []byte
+	closed      bool
 }
 
 func newFaultConn(conn net.Conn, f fault) *faultConn {
@@ -206,6 +207,9 @@ func (c *faultConn) Write(p []byte) (int, error) {
 }
 
 func (c *faultConn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
 	c.dead.Close()
 	return c.Conn.Close()
 }

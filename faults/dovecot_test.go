@@ -36,7 +36,8 @@ func throughProxy(t *testing.T, srv *dovecot.Server, user string, f fault) (take
 	srv.Deliver(user, texts...)
 	all := maildir(t, srv, user)
 	p := newProxy(t, srv.Addr, f, nil)
-	opts := &pop3.Options{AllowInsecureLogin: true, TLSConfig: srv.TLSConfig(), Timeout: time.Minute}
+	var dialled connections
+	opts := &pop3.Options{AllowInsecureLogin: true, TLSConfig: srv.TLSConfig(), Timeout: time.Minute, Dialer: &dialled}
 	if f.kind == stall {
 		opts.Timeout = 300 * time.Millisecond
 	}
@@ -44,6 +45,9 @@ func throughProxy(t *testing.T, srv *dovecot.Server, user string, f fault) (take
 	k.open = func() (*pop3.Client, error) { return pop3.Dial(background, p.addr, opts) }
 	k.done = func(string) error { return nil }
 	err := k.run()
+	if dialled.left() > 0 {
+		t.Errorf("%v: the connection is still open, after %v", f, err)
+	}
 	p.close()
 	if err != nil && !becauseOf(f.kind, err) && !(f.kind == reset && errors.Is(err, syscall.ECONNRESET)) {
 		t.Errorf("%v: %v", f, err)

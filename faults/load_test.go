@@ -117,7 +117,8 @@ func available(file, name string, otherwise int) (n int) {
 // manySessions has many sessions open at once: each fetches a message, idles, and goes on. It calls idle while all do.
 func manySessions(t *testing.T, sessions int, addr string, account func(i int) (user, password string), idle func()) {
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
-	opts := &pop3.Options{AllowInsecureLogin: true}
+	var dialled connections
+	opts := &pop3.Options{AllowInsecureLogin: true, Dialer: &dialled}
 	clients := make([]*pop3.Client, sessions)
 	each := func(what string, do func(i int) error) {
 		t.Helper()
@@ -145,7 +146,10 @@ func manySessions(t *testing.T, sessions int, addr string, account func(i int) (
 				c.Close()
 			}
 		}
-		clear(clients)
+		if n := dialled.left(); n > 0 {
+			t.Errorf("%d connections are still open", n)
+		}
+		dialled.made = nil
 		nothingLeft(t, goroutines, descriptors)
 	}()
 	before := inUse()

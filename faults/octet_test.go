@@ -135,6 +135,9 @@ func play(t *testing.T, f fault, s scene, marks []int) (p played) {
 		began := time.Now()
 		err := k.run()
 		took := time.Since(began)
+		if !conn.closed {
+			t.Errorf("%v: the connection is still open, after %v", f, err)
+		}
 		conn.Close()
 		srv.Close()
 

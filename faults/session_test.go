@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -279,6 +281,35 @@ func agrees(left, all []string, quit bool, err error) error {
 		return brokenf("half committed: %v of %v is left", left, all)
 	}
 	return nil
+}
+
+// connections is a Dialer that keeps what it has dialled: a collection of garbage would close what was left open, before
+// anybody counts descriptors.
+type connections struct {
+	mu   sync.Mutex
+	made []net.Conn
+}
+
+func (d *connections) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err == nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.made = append(d.made, conn)
+	}
+	return conn, err
+}
+
+// left returns how many are still open.
+func (d *connections) left() (open int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, conn := range d.made {
+		if conn.SetDeadline(time.Time{}) == nil {
+			open++
+		}
+	}
+	return open
 }
 
 // nothingLeft wants all goroutines and descriptors that the test made to be gone again.

@@ -37,6 +37,7 @@ type shared struct {
 	c        *pop3.Client
 	deleted  [soakMessages + 1]bool // marked in this session; each element is used by its owner, or under mu
 	commands *atomic.Int64
+	dialled  connections
 }
 
 func (s *shared) text(n int) string {
@@ -58,7 +59,7 @@ func (s *shared) connect() error {
 	s.srv.Start()
 	s.all = s.srv.Remaining()
 	clear(s.deleted[:])
-	c, err := pop3.Dial(background, s.srv.Addr, &pop3.Options{TLSConfig: s.srv.TLSConfig(), AllowInsecureLogin: true, NoPipelining: s.id%4 == 3})
+	c, err := pop3.Dial(background, s.srv.Addr, &pop3.Options{TLSConfig: s.srv.TLSConfig(), AllowInsecureLogin: true, NoPipelining: s.id%4 == 3, Dialer: &s.dialled})
 	if err != nil {
 		return err
 	}
@@ -327,6 +328,10 @@ func (s *shared) turn(r *rand.Rand) error {
 	if err := s.c.Noop(background); !errors.Is(err, pop3.ErrClosed) {
 		return brokenf("NOOP after the end: %v", err)
 	}
+	if s.dialled.left() > 0 {
+		return brokenf("the connection is still open")
+	}
+	s.dialled.made = nil
 	if got := s.srv.Remaining(); !slices.Equal(got, left) {
 		return brokenf("%v is left, want %v", got, left)
 	}
