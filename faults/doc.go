@@ -1,9 +1,9 @@
 // Package faults tries to break the promises of package pop3: with connections that are cut, reset and stalled at every
-// octet, with servers killed in the middle of a command, with random commands checked against a model, with hostile
-// servers, and with many sessions at once. It consists of tests alone.
+// octet, of the plain session and of TLS, with servers killed in the middle of a command, with random commands checked
+// against a model, with hostile servers, and with many sessions at once. It consists of tests alone.
 //
 //	go test -race -short ./...            # half a minute
-//	go test ./...                         # minutes: every octet, 10,000 sessions, 32 messages of 1 GiB
+//	go test ./...                         # minutes: every octet, 10,000 sessions twice, 32 messages of 1 GiB
 //	go test -race -run Soak -soak=10m     # as long as one likes
 //	go test -run Model -rapid.checks=10000
 //

@@ -30,19 +30,23 @@ func maildir(t *testing.T, srv *dovecot.Server, user string) []string {
 	return names
 }
 
-// throughProxy plays a whole session with a Dovecot, with a fault between.
-func throughProxy(t *testing.T, srv *dovecot.Server, user string, f fault) (taken, sent int) {
+// throughProxy plays a whole session with a Dovecot, with a fault between, in the clear or over TLS.
+func throughProxy(t *testing.T, srv *dovecot.Server, user string, f fault, overTLS bool) (taken, sent int) {
 	t.Helper()
 	srv.Deliver(user, texts...)
 	all := maildir(t, srv, user)
-	p := newProxy(t, srv.Addr, f, nil)
+	addr, dial := srv.Addr, pop3.Dial
+	if overTLS {
+		addr, dial = srv.TLSAddr, pop3.DialTLS
+	}
+	p := newProxy(t, addr, f, nil)
 	var dialled connections
 	opts := &pop3.Options{AllowInsecureLogin: true, TLSConfig: srv.TLSConfig(), Timeout: time.Minute, Dialer: &dialled}
 	if f.kind == stall {
 		opts.Timeout = 300 * time.Millisecond
 	}
 	k := talk{user: user, secret: srv.Password(user)}
-	k.open = func() (*pop3.Client, error) { return pop3.Dial(background, p.addr, opts) }
+	k.open = func() (*pop3.Client, error) { return dial(background, p.addr, opts) }
 	k.done = func(string) error { return nil }
 	err := k.run()
 	if dialled.left() > 0 {
@@ -65,23 +69,31 @@ func TestDovecotFaults(t *testing.T) {
 		cases = 600
 	}
 	srv := dovecot.Start(t, dovecot.Options{Users: cases + 10})
-	taken, sent := throughProxy(t, srv, "u1", fault{})
-	throughProxy(t, srv, "u2", fault{single: true})
+	taken, sent := throughProxy(t, srv, "u1", fault{}, false)
+	takenTLS, sentTLS := throughProxy(t, srv, "u2", fault{}, true)
+	throughProxy(t, srv, "u3", fault{single: true}, false)
+	throughProxy(t, srv, "u4", fault{single: true}, true)
 	if t.Failed() {
 		t.FailNow()
 	}
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
 	for i := range cases {
 		f := fault{kind: []kind{cut, reset, stall, halfClose}[i%4], up: i/4%2 == 1, single: i/8%2 == 1}
+		overTLS := i/16%2 == 1
 		octets := taken
-		if f.up {
+		switch {
+		case overTLS && f.up:
+			octets = sentTLS
+		case overTLS:
+			octets = takenTLS
+		case f.up:
 			octets = sent
 		}
 		f.after = octets * i / cases
-		throughProxy(t, srv, fmt.Sprint("u", i+3), f)
+		throughProxy(t, srv, fmt.Sprint("u", i+5), f, overTLS)
 	}
 	nothingLeft(t, goroutines, descriptors)
-	t.Logf("%d cases; the session has %d octets of the server, %d of the client", cases, taken, sent)
+	t.Logf("%d cases; the session has %d octets of the server, %d of the client, under TLS %d and %d", cases, taken, sent, takenTLS, sentTLS)
 }
 
 // TestDovecotKilled ends a Dovecot with SIGKILL in the middle of RETR, of DELE and of QUIT.
