@@ -229,6 +229,14 @@ func (c *faultConn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
+// left returns what the client has sent, where that is kept, and whether it has closed the connection. One that writes
+// ahead may still be at it.
+func (c *faultConn) left() (sent []byte, closed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.heard, c.closed
+}
+
 // octets returns how many octets of the server and of the client have passed, and whether the fault has happened.
 func (c *faultConn) octets() (taken, sent int, happened bool) {
 	c.mu.Lock()

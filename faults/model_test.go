@@ -245,7 +245,12 @@ func (m *machine) step(o op) error {
 				m.model.marked[n-1] = true
 			}
 		}
-		return m.agree(m.c.DeleAll(ctx, o.Numbers...), allowed)
+		err := m.c.DeleAll(ctx, o.Numbers...)
+		if joined, ok := err.(interface{ Unwrap() []error }); ok { // what broke the session comes last
+			all := joined.Unwrap()
+			err = all[len(all)-1]
+		}
+		return m.agree(err, allowed)
 	case "retrall", "topall":
 		messages, text := m.c.RetrAll(ctx, o.Numbers...), func(n int) string { return m.model.texts[n-1] }
 		if o.Do == "topall" {
