@@ -94,12 +94,13 @@ func (c *faultConn) pass(n int) {
 	}
 }
 
-// room returns how many of n octets may go in one packet, and the fault once it has happened.
-func (c *faultConn) room(up bool, n int) (int, kind) {
+// room returns how many of n octets may go in one packet, the fault once it has happened, and whether that concerns this way.
+func (c *faultConn) room(up bool, n int) (room int, happened kind, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	mine = c.fault.up == up
 	if c.tripped && c.fault.kind != inject {
-		return 0, c.fault.kind
+		return 0, c.fault.kind, mine
 	}
 	if c.fault.single {
 		n = min(n, 1)
@@ -107,18 +108,17 @@ func (c *faultConn) room(up bool, n int) (int, kind) {
 	if c.fault.jitter != 0 {
 		n = min(n, 1+c.random.IntN(40))
 	}
-	if c.fault.kind != nothing && c.fault.up == up && !c.tripped {
+	if c.fault.kind != nothing && mine && !c.tripped {
 		n = min(n, c.fault.after)
 	}
-	return n, nothing
+	return n, nothing, mine
 }
 
 // wait lets the time pass that the next packet takes. A Read that comes to nothing does not put the packet off.
 func (c *faultConn) wait() {
 	c.mu.Lock()
-	if c.arrives.IsZero() {
-		pace := c.fault.pace
-		if pace > 0 && c.fault.jitter != 0 {
+	if pace := c.fault.pace; pace > 0 && c.arrives.IsZero() {
+		if c.fault.jitter != 0 {
 			pace = time.Duration(c.random.Int64N(int64(2 * pace)))
 		}
 		c.arrives = time.Now().Add(pace)
@@ -129,9 +129,7 @@ func (c *faultConn) wait() {
 }
 
 func (c *faultConn) Read(p []byte) (int, error) {
-	if c.fault.pace > 0 {
-		c.wait()
-	}
+	c.wait()
 	c.mu.Lock()
 	n := copy(p, c.extra)
 	c.extra = c.extra[n:]
@@ -139,8 +137,8 @@ func (c *faultConn) Read(p []byte) (int, error) {
 	if n > 0 {
 		return n, nil
 	}
-	n, happened := c.room(false, len(p))
-	if happened == nothing || happened == lose || happened == stall && c.fault.up {
+	n, happened, mine := c.room(false, len(p))
+	if happened == nothing || happened == lose || happened == stall && !mine {
 		if happened != nothing {
 			n = len(p)
 		}
@@ -174,15 +172,15 @@ func (c *faultConn) Read(p []byte) (int, error) {
 
 func (c *faultConn) Write(p []byte) (int, error) {
 	for done := 0; done < len(p); {
-		n, happened := c.room(true, len(p)-done)
+		n, happened, mine := c.room(true, len(p)-done)
 		switch {
 		case happened == lose:
 			return len(p), nil
-		case happened == cut && c.fault.up: // it is in the buffer of the socket
+		case happened == cut && mine: // it is in the buffer of the socket
 			return len(p), nil
 		case happened == cut || happened == reset:
 			return done, syscall.EPIPE
-		case happened == stall && c.fault.up:
+		case happened == stall && mine:
 			n, err := c.dead.Write(p[done:])
 			return done + n, err
 		case happened != nothing: // the other way is out of order
@@ -195,7 +193,7 @@ func (c *faultConn) Write(p []byte) (int, error) {
 		if c.listen {
 			c.heard = append(c.heard, p[done-n:done]...)
 		}
-		if c.fault.up && happened == nothing {
+		if mine && happened == nothing {
 			c.pass(n)
 		}
 		c.mu.Unlock()

@@ -315,6 +315,9 @@ func (m *machine) step(o op) error {
 		m.c.Close()
 		return errLost
 	case "fault":
+		if m.armed != nothing { // one for each session
+			return nil
+		}
 		m.armed = []kind{cut, reset, halfClose, stall, lose}[o.K%5]
 		if m.opts.Timeout != patience && (m.armed == stall || m.armed == lose) {
 			m.armed = cut // on a real clock
