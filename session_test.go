@@ -821,28 +821,6 @@ func TestUnaskedOctetsAreDropped(t *testing.T) {
 			must(t, c.Noop(background))
 		})
 	})
-	t.Run("within a login", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c := dialogue(t, &Options{AllowInsecureLogin: true}, `
-				C: CAPA
-				S: -ERR\r\n-ERR noise
-				C: USER u
-				S: +OK\r\n+OK noise
-				C: PASS p
-				S: -ERR no`)
-			refusedWith("PASS ****", "no")(t, c.Login(background, "u", "p"))
-		})
-	})
-	t.Run("within an exchange", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c := dialogue(t, nil, `
-				C: AUTH X
-				S: + YQ==\r\n+OK noise
-				C: Yg==
-				S: -ERR no`)
-			refusedWith("AUTH X", "no")(t, c.Auth(background, &mechanism{name: "X", responses: []string{"b"}}))
-		})
-	})
 	t.Run("within a batch, one command at a time", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := dialogue(t, &Options{NoPipelining: true}, `
