@@ -22,14 +22,17 @@ import (
 )
 
 // corpus are the shapes of text that matter to un-stuffing, each repeated to a given size, in its unstuffed form.
-var corpus = []struct{ name, unit string }{
-	{"base64", strings.Repeat(strings.Repeat("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZn", 2)[:76]+"\r\n", 13)},
-	{"prose", "The minutes of the last meeting were read. They were approved, with one change.\r\nNobody asked why; it was late, and the room was cold.\r\n"},
-	{"dots", ".\r\n"},
-	{"twodots", "..\r\n"},
-	{"leaders", "Chapter 1 ........................................................... 17\r\n"},
-	{"short", "abc\r\n"},
-	{"oneline", strings.Repeat("x", 1<<20)},
+var corpus = []struct {
+	name, unit string
+	size       int // of the message to be retrieved
+}{
+	{"base64", strings.Repeat(strings.Repeat("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZn", 2)[:76]+"\r\n", 13), 32 << 20},
+	{"prose", "The minutes of the last meeting were read. They were approved, with one change.\r\nNobody asked why; it was late, and the room was cold.\r\n", 32 << 20},
+	{"dots", ".\r\n", 32 << 20},
+	{"twodots", "..\r\n", 32 << 20},
+	{"leaders", "Chapter 1 ........................................................... 17\r\n", 32 << 20},
+	{"short", "abc\r\n", 32 << 20},
+	{"oneline", strings.Repeat("x", 1<<20), 100 << 20},
 }
 
 func corpusText(unit string, size int) []byte {
@@ -48,15 +51,16 @@ func stuffed(text []byte) []byte {
 
 // A contender does one piece of work, the same as the others, as often as it is told to.
 type contender struct {
-	name string
-	do   func() error
+	name   string
+	octets int
+	do     func() error
 }
 
-// each measures contenders one after the other, for octets octets of work; 0: entries are counted instead of octets.
-func each(b *testing.B, octets int, contenders []contender) {
+// each measures contenders one after the other.
+func each(b *testing.B, contenders []contender) {
 	for _, c := range contenders {
 		b.Run(c.name, func(b *testing.B) {
-			b.SetBytes(int64(octets))
+			b.SetBytes(int64(c.octets))
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := c.do(); err != nil {
@@ -71,18 +75,17 @@ func each(b *testing.B, octets int, contenders []contender) {
 func BenchmarkUnstuff(b *testing.B) {
 	for _, c := range corpus {
 		b.Run(c.name, func(b *testing.B) {
-			contenders, octets := unstuffing(c.unit)
-			each(b, octets, contenders)
+			each(b, unstuffing(c.unit))
 		})
 	}
 }
 
-func unstuffing(unit string) (contenders []contender, octets int) {
+func unstuffing(unit string) []contender {
 	wire := stuffed(corpusText(unit, bufferSize-100))
 	buf := make([]byte, len(wire))
 	return []contender{
-		{"copy", func() error { copy(buf, wire); return nil }},
-		{"unstuff", func() error {
+		{"copy", len(wire), func() error { copy(buf, wire); return nil }},
+		{"unstuff", len(wire), func() error {
 			copy(buf, wire)
 			var u unstuffer
 			if _, _, end := u.next(buf); !end {
@@ -90,7 +93,7 @@ func unstuffing(unit string) (contenders []contender, octets int) {
 			}
 			return nil
 		}},
-	}, len(wire)
+	}
 }
 
 // blast serves one answer for each command on a loopback port. With a TLS configuration it does so over TLS.
@@ -131,25 +134,22 @@ func blast(b *testing.B, answer []byte, config *tls.Config) (addr string) {
 func BenchmarkRetr(b *testing.B) {
 	for _, c := range corpus {
 		b.Run(c.name, func(b *testing.B) {
-			contenders, octets := retrieving(b, c.unit, 32<<20, false)
-			each(b, octets, contenders)
+			each(b, retrieving(b, c.unit, c.size, false))
 		})
 	}
 }
 
 // BenchmarkRetrTLS is BenchmarkRetr over TLS, where crypto/tls is the limit.
 func BenchmarkRetrTLS(b *testing.B) {
-	contenders, octets := retrieving(b, corpus[0].unit, 32<<20, true)
-	each(b, octets, contenders)
+	each(b, retrieving(b, corpus[0].unit, corpus[0].size, true))
 }
 
 // BenchmarkRetrSmall is 4 KiB in lock step.
 func BenchmarkRetrSmall(b *testing.B) {
-	contenders, octets := retrieving(b, corpus[0].unit, 4<<10, false)
-	each(b, octets, contenders)
+	each(b, retrieving(b, corpus[0].unit, 4<<10, false))
 }
 
-func retrieving(b *testing.B, unit string, size int, overTLS bool) (contenders []contender, octets int) {
+func retrieving(b *testing.B, unit string, size int, overTLS bool) []contender {
 	wire := append([]byte("+OK\r\n"), stuffed(corpusText(unit, size))...)
 	var server, client *tls.Config
 	if overTLS {
@@ -187,7 +187,7 @@ func retrieving(b *testing.B, unit string, size int, overTLS bool) (contenders [
 	io.ReadFull(socket, buf[:5])
 	text.ReadLine()
 	return []contender{
-		{"socket", func() error {
+		{"socket", len(wire), func() error {
 			io.WriteString(socket, "RETR 1\r\n")
 			for n := 0; n < len(wire); {
 				k, err := socket.Read(buf)
@@ -197,7 +197,7 @@ func retrieving(b *testing.B, unit string, size int, overTLS bool) (contenders [
 			}
 			return nil
 		}},
-		{"Read", func() error {
+		{"Read", len(wire), func() error {
 			m, err := c.Retr(background, 1)
 			for err == nil {
 				_, err = m.Read(buf)
@@ -207,20 +207,20 @@ func retrieving(b *testing.B, unit string, size int, overTLS bool) (contenders [
 			}
 			return err
 		}},
-		{"WriteTo", func() error {
+		{"WriteTo", len(wire), func() error {
 			m, err := c.Retr(background, 1)
 			if err == nil {
 				_, err = m.WriteTo(io.Discard)
 			}
 			return err
 		}},
-		{"textproto", func() error {
+		{"textproto", len(wire), func() error {
 			text.PrintfLine("RETR 1")
 			text.ReadLine()
 			_, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{text.DotReader()}, buf)
 			return err
 		}},
-	}, len(wire)
+	}
 }
 
 // memConn serves from memory: a greeting, then one answer for each write.
@@ -246,15 +246,14 @@ func (m *memConn) Read(p []byte) (int, error) {
 func BenchmarkListing(b *testing.B) {
 	for _, command := range []string{"LIST", "UIDL"} {
 		b.Run(command, func(b *testing.B) {
-			contenders, octets := listings(command)
-			each(b, octets, contenders)
+			each(b, listings(command))
 		})
 	}
 }
 
 const benchEntries = 1_000_000
 
-func listings(command string) (contenders []contender, octets int) {
+func listings(command string) []contender {
 	wire := []byte("+OK\r\n")
 	for n := 1; n <= benchEntries; n++ {
 		wire = strconv.AppendInt(wire, int64(n), 10)
@@ -278,10 +277,10 @@ func listings(command string) (contenders []contender, octets int) {
 		}
 	}
 	return []contender{
-		{"loop", onWire(func(conn *memConn) int { return bareListing(conn, command == "UIDL") })},
-		{"All", onWire(all)},
-		{"C", onWire(byC)},
-	}, len(wire)
+		{"loop", len(wire), onWire(func(conn *memConn) int { return bareListing(conn, command == "UIDL") })},
+		{"All", len(wire), onWire(all)},
+		{"C", len(wire), onWire(byC)},
+	}
 }
 
 // readListing counts the entries of a listing, by C or by All.
