@@ -308,6 +308,21 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// closing is a mechanism in whose Next the client is closed.
+type closing struct{ c *Client }
+
+func (closing) Start() (string, []byte, error) { return "X", nil, nil }
+
+func (m closing) Next([]byte) ([]byte, error) { return nil, m.c.Close() }
+
+func TestCloseWithinNext(t *testing.T) {
+	c := dialogue(t, nil, `
+		C: AUTH X
+		S: + YQ==
+		!expect-close`)
+	wantError(t, c.Auth(background, closing{c}), ErrClosed)
+}
+
 // TestUnaskedWithinATurn has a server say more than it was asked, between the lines of one turn: it is taken for no answer.
 func TestUnaskedWithinATurn(t *testing.T) {
 	t.Run("login", func(t *testing.T) {

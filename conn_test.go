@@ -188,6 +188,27 @@ func TestConnLendsItsBuffer(t *testing.T) {
 	}
 }
 
+// TestConnReadsNothing has a connection whose Reads return neither octets nor an error.
+func TestConnReadsNothing(t *testing.T) {
+	_, err := connOn(make([]string, 1000)...).line()
+	wantError(t, err, io.ErrNoProgress)
+}
+
+// TestDetachMuch leaves more behind than a lent buffer holds.
+func TestDetachMuch(t *testing.T) {
+	c := connOn("one\r\n" + strings.Repeat("x", 2*bufferSize) + "\r\n")
+	c.maxLine = 3 * bufferSize
+	_, err := c.line()
+	must(t, err)
+	for c.w-c.r <= 2*bufferSize {
+		must(t, c.fill())
+	}
+	c.detach()
+	if line, err := c.line(); len(line) != 2*bufferSize || err != nil {
+		t.Errorf("a line of %d octets, %v; want %d", len(line), err, 2*bufferSize)
+	}
+}
+
 func TestDetach(t *testing.T) {
 	c := connOn("one\r\ntwo\r\n" + strings.Repeat("x", 8) + "\r\n")
 	one, err := c.line()
@@ -270,7 +291,10 @@ func TestDebugWriter(t *testing.T) {
 		S: tanstaaf
 		S: .
 		C: RETR 2
-		S: -ERR gone`)
+		S: -ERR gone
+		C: RETR 3
+		S: +OK\r\ncut
+		!close`)
 	must(t, c.User(background, "u"))
 	must(t, c.Pass(background, "tanstaaf"))
 	_, err := c.Capabilities(background)
@@ -278,6 +302,10 @@ func TestDebugWriter(t *testing.T) {
 	m, err := c.Retr(background, 1)
 	readAll(t, m, err, "tanstaaf\r\n")
 	c.Retr(background, 2)
+	if m, err = c.Retr(background, 3); err == nil {
+		_, err = io.Copy(io.Discard, m)
+	}
+	wantError(t, err, io.ErrUnexpectedEOF)
 	want := `S: +OK ready
 C: USER u
 S: +OK \x1b[1m
@@ -291,6 +319,9 @@ S: +OK
 S: [10 octets]
 C: RETR 2
 S: -ERR gone
+C: RETR 3
+S: +OK
+S: [5 octets, not the whole]
 `
 	if transcript.String() != want {
 		t.Errorf("transcript:\n%s\nwant:\n%s", transcript.String(), want)

@@ -46,6 +46,42 @@ func bothViews(t *testing.T, test func(t *testing.T, byC bool)) {
 	}
 }
 
+// A unique-id may be longer than what is otherwise read in one go.
+func TestListingOfLongLines(t *testing.T) {
+	bothViews(t, func(t *testing.T, byC bool) {
+		want := []UID{{1, "a"}, {2, strings.Repeat("x", batchOctets+1)}, {3, "b"}, {4, strings.Repeat("y", 16000)}, {5, "c"}}
+		transcript := "\nC: UIDL\nS: +OK"
+		for _, u := range want {
+			transcript += fmt.Sprintf("\nS: %d %s", u.Number, u.ID)
+		}
+		c := dialogue(t, nil, transcript+"\nS: .\nC: NOOP\nS: +OK")
+		l, err := c.UIDL(background)
+		must(t, err)
+		got, err := collect(l, byC)
+		must(t, err)
+		if !slices.Equal(got, want) {
+			t.Errorf("got %.200q", fmt.Sprint(got))
+		}
+		must(t, c.Noop(background))
+	})
+}
+
+// Close ends a listing that nobody has read from yet.
+func TestCloseOverAnIdleListing(t *testing.T) {
+	bothViews(t, func(t *testing.T, byC bool) {
+		c := dialogue(t, nil, `
+			C: LIST
+			S: +OK
+			S: 1 120
+			!expect-close`)
+		l, err := c.List(background)
+		must(t, err)
+		must(t, c.Close())
+		_, err = collect(l, byC)
+		wantError(t, err, ErrClosed)
+	})
+}
+
 func TestListing(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		for _, dribble := range []bool{false, true} {

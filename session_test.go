@@ -107,6 +107,20 @@ func TestContextDoneBefore(t *testing.T) {
 	})
 }
 
+// A context that ends while is looked at what has arrived unasked ends before anything is sent.
+func TestContextDoneWhileLooking(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := dialogue(t, nil, `
+			C: NOOP
+			S: +OK`)
+		time.Sleep(time.Minute) // so long a pause is worth the look
+		ctx, cancel := context.WithTimeout(background, probeWait/2)
+		defer cancel()
+		wantError(t, c.Dele(ctx, 1), context.DeadlineExceeded)
+		must(t, c.Noop(background))
+	})
+}
+
 func TestContextDoneAfterTheWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
@@ -433,6 +447,40 @@ func TestQuitOverAForgottenMessage(t *testing.T) {
 			must(t, m.Close())
 		})
 	})
+	t.Run("Close", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := dialogue(t, nil, transcript)
+			must(t, c.Dele(background, 1))
+			m, err := c.Retr(background, 2)
+			must(t, err)
+			must(t, c.Quit(background))
+			must(t, m.Close())
+			_, err = m.Read(make([]byte, 1))
+			wantError(t, err, ErrClosed)
+		})
+	})
+	t.Run("WriteTo of the last octets", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := dialogue(t, nil, `
+				C: RETR 2
+				S: +OK\r\nall of it\r\n.
+				C: QUIT
+				S: +OK bye
+				!close`)
+			m, err := c.Retr(background, 2)
+			must(t, err)
+			w := make(blockingWriter)
+			written := make(chan error)
+			go func() {
+				_, err := m.WriteTo(w)
+				written <- err
+			}()
+			synctest.Wait()
+			must(t, c.Quit(background))
+			close(w)
+			wantError(t, <-written, ErrClosed)
+		})
+	})
 	t.Run("WriteTo", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := dialogue(t, nil, transcript)
@@ -672,6 +720,41 @@ func TestCloseOverAnIdleMessage(t *testing.T) {
 		wantError(t, <-queued, ErrClosed)
 		close(w)
 		wantError(t, <-written, ErrClosed)
+	})
+}
+
+// closesWithin closes the client while it is in Read, and lets that return its octets all the same.
+type closesWithin struct {
+	net.Conn
+	c *Client
+}
+
+func (w *closesWithin) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if w.c != nil {
+		w.c.Close()
+	}
+	return n, err
+}
+
+func TestCloseWithinARead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := &closesWithin{Conn: pop3test.Play(t, `
+			S: +OK
+			C: RETR 1
+			S: +OK
+			S: one
+			!expect-close`)}
+		c := connect(t, nil, conn)
+		m, err := c.Retr(background, 1)
+		must(t, err)
+		conn.c = c
+		if n, err := m.Read(make([]byte, 100)); n != len("one\r\n") || err != nil {
+			t.Errorf("Read: %d, %v", n, err)
+		}
+		_, err = m.Read(make([]byte, 100))
+		wantError(t, err, ErrClosed)
+		wantError(t, c.Noop(background), ErrClosed)
 	})
 }
 

@@ -210,6 +210,25 @@ func TestConnHangsUpUnderTLS(t *testing.T) {
 	}
 }
 
+// TestWriteTimeout: a deadline that was set for an earlier write is no reason for a later one to fail before its time.
+func TestWriteTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		s := newSocket(client, time.Minute)
+		go server.Read(make([]byte, 10))
+		if _, err := s.Write([]byte("NOOP\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		start := time.Now()
+		_, err := s.Write([]byte("NOOP\r\n"))
+		wantError(t, err, os.ErrDeadlineExceeded)
+		if took := time.Since(start); took != time.Minute {
+			t.Errorf("timed out after %v", took)
+		}
+	})
+}
+
 // TestConnTimeout has a server that falls silent, at each place where the client waits.
 func TestConnTimeout(t *testing.T) {
 	const timeout = 30 * time.Second
