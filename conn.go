@@ -24,7 +24,10 @@ const bufferSize = 64 << 10
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // maxUnasked bounds what is dropped before one command of octets that nobody asked for.
-const maxUnasked = 1 << 20
+const (
+	maxUnasked      = 1 << 20
+	maxUnaskedReads = 1000
+)
 
 // maxEmptyReads is how often a Read may return nothing, and no error, before the connection counts as broken.
 const maxEmptyReads = 100
@@ -296,15 +299,16 @@ func (c *conn) arrived() int {
 	return c.w - c.r
 }
 
-// dropUnasked drops what has arrived though nothing was asked. It does not wait. An error is the connection's end.
-func (c *conn) dropUnasked() error {
-	if !c.sock.worthProbing(time.Since(c.idle)) {
+// dropUnasked drops what has arrived though nothing was asked, if there may be anything: always, if told to be sure. It does
+// not wait. An error is the connection's end.
+func (c *conn) dropUnasked(sure bool) error {
+	if !sure && !c.sock.worthProbing(time.Since(c.idle)) {
 		return nil
 	}
 	c.sock.probing = true
 	defer func() { c.sock.probing = false }()
 	var err error
-	for err == nil && c.w-c.r <= maxUnasked {
+	for reads := 0; err == nil && c.w-c.r <= maxUnasked && reads < maxUnaskedReads; reads++ {
 		err = c.fill()
 	}
 	c.dropArrived()
@@ -361,11 +365,9 @@ func (c *conn) keepSecret(secrets ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range secrets {
-		if s == "" {
-			continue
-		}
-		for _, form := range []string{s, base64.StdEncoding.EncodeToString([]byte(s))} {
-			if !slices.Contains(c.secrets, form) {
+		// Trimmed too: the blanks behind a status are no part of its text.
+		for _, form := range []string{s, strings.Trim(s, " \t"), base64.StdEncoding.EncodeToString([]byte(s))} {
+			if form != "" && !slices.Contains(c.secrets, form) {
 				c.secrets = append(c.secrets, form)
 			}
 		}

@@ -95,6 +95,17 @@ func TestSecrets(t *testing.T) {
 }
 
 // TestSecretsOfAPOP has the server echo the digest.
+// The blanks around a password may be lost in what the server says of it.
+func TestSecretsInBlanks(t *testing.T) {
+	for _, answer := range []string{"-ERR  hunter2  is wrong", "-ERR hunter2 is wrong", "-ERR [AUTH]  hunter2"} {
+		c := dialogue(t, &Options{AllowInsecureLogin: true}, "\nC: PASS  hunter2 \nS: "+answer)
+		err := c.Pass(background, " hunter2 ")
+		if !isServerError(err) || strings.Contains(fmt.Sprintf("%v %+v", err, err), "hunter2") {
+			t.Errorf("%q: %v", answer, err)
+		}
+	}
+}
+
 func TestSecretsOfAPOP(t *testing.T) {
 	for _, said := range []string{rfcDigest, "tanstaaf"} {
 		var heard bytes.Buffer

@@ -34,7 +34,7 @@ type hold struct {
 	ctx    context.Context
 	name   string  // the command, without secrets
 	advice string  // what its caller can do to pass the turn on
-	takes  bool    // takes the turn from a holder that has stalled: QUIT
+	takes  bool    // QUIT: takes the turn from a holder that has stalled, and makes sure that no answer is there already
 	open   drainer // what is to be discarded if the turn is taken; nil: nothing
 
 	stop   func() bool // ends ctx's hold over the session; nil while it has none
@@ -77,7 +77,7 @@ func (s *session) start(h *hold) error {
 	s.holder = h
 	h.onWire = true
 	s.mu.Unlock()
-	if err := s.conn.dropUnasked(); err != nil {
+	if err := s.conn.dropUnasked(h.takes); err != nil {
 		return closed(s.fail(h, err))
 	}
 	if err := h.ctx.Err(); err != nil {

@@ -600,6 +600,22 @@ func TestQuit(t *testing.T) {
 	}
 }
 
+// However short the pause was, nothing that has arrived before QUIT says that the deletions are committed.
+func TestQuitLooksFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := dialogue(t, nil, `
+			C: DELE 1
+			S: +OK
+			S: +OK noise
+			C: QUIT
+			S: -ERR some deleted messages not removed
+			!close`)
+		must(t, c.Dele(background, 1))
+		synctest.Wait()
+		refusedWith("QUIT", "some deleted messages not removed")(t, c.Quit(background))
+	})
+}
+
 func TestClose(t *testing.T) {
 	for _, tt := range []struct {
 		name, transcript string
@@ -654,7 +670,7 @@ func TestClose(t *testing.T) {
 				}
 				ended := make(chan error, 2)
 				go func() { ended <- tt.do(c) }()
-				synctest.Wait()
+				time.Sleep(2 * probeWait)                   // QUIT looks first
 				go func() { ended <- c.Noop(background) }() // queued
 				synctest.Wait()
 				start := time.Now()

@@ -20,13 +20,14 @@ const (
 // socket is the connection below TLS. It bounds each wait for the peer, and can read without waiting.
 type socket struct {
 	net.Conn
-	timeout time.Duration // longest wait in one Read or Write; not positive: none
-	readBy  time.Time     // the deadlines that are set
-	writeBy time.Time
-	probing bool // Read takes what is there and does not wait
-	patient bool // Write waits for ever: the peer may have to wait for our reading first
+	timeout  time.Duration // longest wait in one Read or Write; not positive: none
+	readBy   time.Time     // the deadlines that are set
+	writeBy  time.Time
+	probing  bool // Read takes what is there and does not wait
+	patient  bool // Write waits for ever: the peer may have to wait for our reading first
+	timeless bool // deadlines are not supported (a channel of golang.org/x/crypto/ssh)
 
-	raw  syscall.RawConn // nil where the connection has none
+	raw  syscall.RawConn // nil where looking takes a wait
 	look func(fd uintptr) bool
 	into []byte
 	n    int
@@ -34,8 +35,15 @@ type socket struct {
 }
 
 func newSocket(nc net.Conn, timeout time.Duration) *socket {
-	s := &socket{Conn: nc, timeout: timeout}
-	if sc, ok := nc.(syscall.Conn); ok && canReadNow {
+	s := &socket{Conn: nc, timeout: timeout, timeless: nc.SetReadDeadline(time.Time{}) != nil}
+	var sc syscall.Conn
+	switch nc := nc.(type) { // and nothing that embeds one: its Read may be another
+	case *net.TCPConn:
+		sc = nc
+	case *net.UnixConn:
+		sc = nc
+	}
+	if sc != nil && canReadNow {
 		if raw, err := sc.SyscallConn(); err == nil {
 			s.raw = raw
 			s.look = func(fd uintptr) bool {
@@ -64,6 +72,8 @@ func (s *socket) Read(p []byte) (int, error) {
 		return s.readNow(p)
 	case s.timeout <= 0:
 		return s.Conn.Read(p)
+	case s.timeless:
+		return s.closingAfter(s.Conn.Read, p)
 	}
 	for due := time.Now().Add(s.timeout); ; {
 		if due.Sub(s.readBy) > s.timeout/2 {
@@ -82,6 +92,9 @@ func (s *socket) Write(p []byte) (int, error) {
 	if s.timeout <= 0 || s.patient {
 		return s.Conn.Write(p)
 	}
+	if s.timeless {
+		return s.closingAfter(s.Conn.Write, p)
+	}
 	written := 0
 	for due := time.Now().Add(s.timeout); ; {
 		if due.Sub(s.writeBy) > s.timeout/2 {
@@ -94,6 +107,16 @@ func (s *socket) Write(p []byte) (int, error) {
 		}
 		s.writeBy = time.Time{}
 	}
+}
+
+// closingAfter bounds a Read or Write where there are no deadlines. A timeout is the end of the session anyway.
+func (s *socket) closingAfter(do func([]byte) (int, error), p []byte) (int, error) {
+	timer := time.AfterFunc(s.timeout, func() { s.Conn.Close() })
+	n, err := do(p)
+	if !timer.Stop() && err != nil {
+		err = os.ErrDeadlineExceeded
+	}
+	return n, err
 }
 
 // early reports whether err is the timeout of a deadline that was set for an earlier wait than the one until due.
@@ -110,6 +133,9 @@ func (s *socket) waitForever(on bool) {
 
 // readNow says os.ErrDeadlineExceeded where nothing has arrived, which crypto/tls takes for a passing error.
 func (s *socket) readNow(p []byte) (int, error) {
+	if s.timeless {
+		return 0, os.ErrDeadlineExceeded
+	}
 	if s.raw == nil {
 		s.readBy = time.Time{}
 		s.Conn.SetReadDeadline(time.Now().Add(probeWait))

@@ -168,7 +168,7 @@ func TestProbe(t *testing.T) {
 
 func TestConnUnaskedWithoutEnd(t *testing.T) {
 	c := connOn(strings.Repeat("+OK\r\n", 1<<19))
-	err := c.dropUnasked()
+	err := c.dropUnasked(false)
 	if protocol := new(ProtocolError); !errors.As(err, &protocol) {
 		t.Errorf("error %v, want a ProtocolError", err)
 	}
@@ -208,6 +208,92 @@ func TestConnHangsUpUnderTLS(t *testing.T) {
 	if _, err := io.Copy(io.Discard, server); err != nil {
 		t.Errorf("the connection below: %v", err)
 	}
+}
+
+// timeless is a connection without deadlines.
+type timeless struct{ net.Conn }
+
+func (timeless) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
+func (timeless) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
+func (timeless) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
+
+// TestTimeless has a connection whose deadlines are not supported: the timeout is kept, and a look at what has arrived waits for nothing.
+func TestTimeless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 30 * time.Second
+		c := connect(t, &Options{Timeout: timeout}, timeless{pop3test.Play(t, `
+			S: +OK
+			C: NOOP
+			!wait 29s
+			S: +OK
+			C: NOOP
+			!stall`)})
+		time.Sleep(time.Minute)
+		must(t, c.Noop(background))
+		time.Sleep(time.Minute)
+		start := time.Now()
+		wantError(t, c.Noop(background), os.ErrDeadlineExceeded)
+		if took := time.Since(start); took != timeout {
+			t.Errorf("timed out after %v", took)
+		}
+
+		client, _ := net.Pipe()
+		start = time.Now()
+		_, err := newSocket(timeless{client}, timeout).Write([]byte("NOOP\r\n"))
+		wantError(t, err, os.ErrDeadlineExceeded)
+		if took := time.Since(start); took != timeout {
+			t.Errorf("timed out after %v", took)
+		}
+	})
+}
+
+// embedding has the methods of a *net.TCPConn, but reads something else.
+type embedding struct {
+	*net.TCPConn
+	inner net.Conn
+}
+
+func (e embedding) Read(p []byte) (int, error)         { return e.inner.Read(p) }
+func (e embedding) Write(p []byte) (int, error)        { return e.inner.Write(p) }
+func (e embedding) SetReadDeadline(at time.Time) error { return e.inner.SetReadDeadline(at) }
+
+// TestProbeThroughRead: what has arrived is looked for where Read looks, and not in a socket below.
+func TestProbeThroughRead(t *testing.T) {
+	outer, peer := tcpPair(t)
+	inner, server := net.Pipe()
+	go answerOne(server, "+OK\r\n")
+	say(t, peer, "not for us\r\n")
+	c := connOn()
+	c.sock = newSocket(embedding{outer.(*net.TCPConn), inner}, time.Minute)
+	must(t, c.dropUnasked(true))
+	must(t, c.send("NOOP", "NOOP"))
+	if word, _, err := c.status(); word != "+OK" || err != nil || c.lastWords != "" {
+		t.Errorf("%q, %v, %q", word, err, c.lastWords)
+	}
+}
+
+// drip is a connection on which something arrives all the time, unasked.
+type drip struct{ net.Conn }
+
+func (drip) SetReadDeadline(time.Time) error { return nil }
+
+func (drip) Read(p []byte) (int, error) {
+	time.Sleep(probeWait * 9 / 10)
+	p[0] = '*'
+	return 1, nil
+}
+
+// TestProbeEnds: a look does not last longer because something keeps arriving.
+func TestProbeEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := connOn()
+		c.sock = newSocket(drip{}, time.Minute)
+		start := time.Now()
+		err := c.dropUnasked(true)
+		if took := time.Since(start); !isProtocolError(err) || took > maxUnaskedReads*probeWait {
+			t.Errorf("looked for %v, %v", took, err)
+		}
+	})
 }
 
 // TestWriteTimeout: a deadline that was set for an earlier write is no reason for a later one to fail before its time.
