@@ -284,10 +284,9 @@ func (c *Client) auth(h *hold, name string, initial []byte, next func([]byte) ([
 			if next == nil {
 				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: c.s.conn.quoted(challenge), Reason: "unexpected challenge"})
 			}
-			c.s.leave(h) // the mechanism may ask a person
-			response, err = next(challenge)
-			if entered := c.s.enter(h); entered != nil {
-				return entered
+			response, err = c.consult(h, next, challenge)
+			if broken := c.s.enter(h); broken != nil {
+				return broken
 			}
 			if err != nil {
 				e := c.cancel(h, shown, fmt.Errorf("%s: %w", shown, err))
@@ -303,6 +302,21 @@ func (c *Client) auth(h *hold, name string, initial []byte, next func([]byte) ([
 			return c.s.fail(h, err)
 		}
 	}
+}
+
+// consult asks the mechanism, which may ask a person. One that panics leaves the server waiting for a response, which the next
+// command must not become.
+func (c *Client) consult(h *hold, next func([]byte) ([]byte, error), challenge []byte) (response []byte, err error) {
+	c.s.leave(h)
+	returned := false
+	defer func() {
+		if !returned {
+			c.s.fail(h, errors.New("the SASL mechanism did not return"))
+		}
+	}()
+	response, err = next(challenge)
+	returned = true
+	return response, err
 }
 
 // cancel ends the exchange, because of cause, and joins the server's answer to it.

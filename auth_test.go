@@ -323,6 +323,29 @@ func TestCloseWithinNext(t *testing.T) {
 	wantError(t, c.Auth(background, closing{c}), ErrClosed)
 }
 
+// panicking is a mechanism whose Next panics.
+type panicking struct{}
+
+func (panicking) Start() (string, []byte, error) { return "X", nil, nil }
+func (panicking) Next([]byte) ([]byte, error)    { panic("no more") }
+
+// What comes after a panic must not be taken for the response that the server waits for.
+func TestNextPanics(t *testing.T) {
+	c := dialogue(t, nil, `
+		C: AUTH X
+		S: + YQ==
+		!expect-close`)
+	func() {
+		defer func() {
+			if got := recover(); got != "no more" {
+				t.Errorf("recovered %v", got)
+			}
+		}()
+		c.Auth(background, panicking{})
+	}()
+	wantError(t, c.Noop(background), ErrClosed)
+}
+
 // TestUnaskedWithinATurn has a server say more than it was asked, between the lines of one turn: it is taken for no answer.
 func TestUnaskedWithinATurn(t *testing.T) {
 	t.Run("login", func(t *testing.T) {

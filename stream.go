@@ -122,17 +122,7 @@ func (m *Message) WriteTo(w io.Writer) (int64, error) {
 		m.text, m.writing = nil, true
 		m.s.leave(m.hold)
 
-		// A slow Write must not keep Close, Quit or the waiters from seeing that nobody is on the wire.
-		m.mu.Unlock()
-		n, err := 0, error(nil)
-		if len(text) > 0 {
-			n, err = w.Write(text)
-		}
-		if err == nil && n < len(text) {
-			err = io.ErrShortWrite
-		}
-		m.mu.Lock()
-
+		n, err := m.lend(w, text)
 		total += int64(n)
 		m.octets += int64(n)
 		m.writing = false
@@ -150,6 +140,20 @@ func (m *Message) WriteTo(w io.Writer) (int64, error) {
 			m.settle()
 		}
 	}
+}
+
+// lend writes text without the lock: a slow Write must not keep Close, Quit or the waiters from seeing that nobody is on the
+// wire. One that panics leaves a message that can only be closed.
+func (m *Message) lend(w io.Writer, text []byte) (n int, err error) {
+	m.mu.Unlock()
+	defer m.mu.Lock()
+	if len(text) > 0 {
+		n, err = w.Write(text)
+	}
+	if err == nil && n < len(text) {
+		err = io.ErrShortWrite
+	}
+	return n, err
 }
 
 // Close ends the message. What was not read is read and discarded, so that the session, with its deletions, lives on.

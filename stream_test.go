@@ -257,6 +257,33 @@ func TestWriteToFails(t *testing.T) {
 	}
 }
 
+type panickingWriter struct{}
+
+func (panickingWriter) Write([]byte) (int, error) { panic("no more") }
+
+// A Writer that panics leaves a message that can be closed, and a session that goes on.
+func TestWriteToPanics(t *testing.T) {
+	c := dialogue(t, nil, `
+		C: RETR 1
+		S: +OK
+		S: one
+		S: .
+		C: NOOP
+		S: +OK`)
+	m, err := c.Retr(background, 1)
+	must(t, err)
+	func() {
+		defer func() {
+			if got := recover(); got != "no more" {
+				t.Errorf("recovered %v", got)
+			}
+		}()
+		m.WriteTo(panickingWriter{})
+	}()
+	must(t, m.Close())
+	must(t, c.Noop(background))
+}
+
 func TestLongMessage(t *testing.T) {
 	const lines = 300_000
 	const script = `
