@@ -44,7 +44,6 @@ func (c *Client) DeleAll(ctx context.Context, numbers ...int) error {
 	if b == nil {
 		return err
 	}
-	defer b.close()
 	var refused []error
 	for _, n := range b.numbers {
 		err := b.answer(n, nil)
@@ -55,7 +54,7 @@ func (c *Client) DeleAll(ctx context.Context, numbers ...int) error {
 			break
 		}
 	}
-	return errors.Join(refused...)
+	return errors.Join(append(refused, b.close())...)
 }
 
 func (c *Client) messages(ctx context.Context, name string, numbers []int, command func(n int) string) iter.Seq2[*Message, error] {
@@ -67,7 +66,12 @@ func (c *Client) messages(ctx context.Context, name string, numbers []int, comma
 		if b == nil {
 			return
 		}
-		defer b.close()
+		left := true // also by a panic
+		defer func() {
+			if left {
+				b.close()
+			}
+		}()
 		for _, n := range b.numbers {
 			m, err := b.message(n)
 			if !yield(m, err) || err != nil {
@@ -77,6 +81,10 @@ func (c *Client) messages(ctx context.Context, name string, numbers []int, comma
 				yield(m, err)
 				return
 			}
+		}
+		left = false
+		if err := b.close(); err != nil {
+			yield(&Message{err: err}, err)
 		}
 	}
 }
@@ -218,20 +226,21 @@ func (b *batch) message(number int) (*Message, error) {
 	return m, m.err
 }
 
-// close ends the batch: it sends no more, reads what is outstanding, and passes the turn on.
-func (b *batch) close() {
+// close ends the batch: it sends no more, reads what is outstanding, and passes the turn on. The error is one that nobody has
+// met before.
+func (b *batch) close() error {
 	if b.current != nil {
 		b.current.Close()
 	}
 	if b.s.enter(&b.hold) != nil {
 		b.stop()
-		return
+		return nil
 	}
 	if err := b.drain(); err != nil {
-		b.s.fail(&b.hold, err)
-		return
+		return b.s.fail(&b.hold, err)
 	}
 	b.s.end(&b.hold)
+	return nil
 }
 
 func (b *batch) stop() {
@@ -265,6 +274,9 @@ func (b *batch) drain() error {
 	if b.written != nil {
 		<-b.written
 		b.s.conn.sock.waitForever(false)
+		if b.s.conn.arrived() > 0 { // which of the answers was one too many nobody knows
+			return &ProtocolError{Reason: "more answers than commands"}
+		}
 	}
 	return nil
 }

@@ -147,6 +147,7 @@ func FuzzBatch(f *testing.F) {
 		{dele, 30, "+OK #\r\n", "\x00", "", 0, 100},
 		{dele, 550, strings.Repeat("+OK #\r\n", 40), "\xff", "", 0, 0},
 		{dele, 3, "+OK #\r\n+OK noise\r\n", "\x30", "", 0, 0},
+		{retr, 3, ok + "\x00" + ok + "\x00" + ok + "\x00" + ok + "+OK noise\r\n", "\x40", "\x00", 99, 0},
 		{retr, 20, "-ERR\r\n-ERR noise\r\n\x00" + ok, "\x40", "\x00", 99, 0},
 		{retr, 20, ok + "+OK noise\r\n", "\xff", "\x03", 99, 0},
 		{retr, 5, ok + "\x00+OKAY\r\n", "\x03", "\x04", 99, 0},
@@ -278,6 +279,7 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 	responses := responsesSlowly(h, len(sent), command != "DELE %", pipelined)
 	last := responses[len(responses)-1]
 	inStep, gone := last.err == nil, len(h.answers) == 0
+	surplus := inStep && pipelined && h.buffered+h.unread != "" // one of the answers was one too many
 
 	for i, taken := range conn.takenAt[1:] {
 		if k := i - maxWindow; pipelined && k >= 0 && (k >= len(responses) || responses[k].begun > taken) {
@@ -318,13 +320,21 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 			}
 			errs = errs[1:]
 		}
-		if len(errs) > 0 {
-			t.Errorf("errors %v too many", errs)
+		if surplus && len(errs) == 1 && errors.As(errs[0], new(*ProtocolError)) {
+			errs = nil
+		} else if surplus || len(errs) > 0 {
+			t.Errorf("errors %v, surplus %v", errs, surplus)
 		}
-		checkInStep(t, c, conn, inStep, h.buffered+h.unread != "")
+		checkInStep(t, c, conn, inStep && !surplus, h.buffered+h.unread != "")
 		return
 	}
 
+	if surplus && !left && !closed {
+		if end := len(steps) - 1; end != len(numbers) || !errors.As(steps[end].err, new(*ProtocolError)) {
+			t.Fatalf("%d steps of %d with more answers than that", len(steps), len(numbers))
+		}
+		steps = steps[:len(numbers)]
+	}
 	failed := closed
 	for i, s := range steps {
 		if s.err != nil && i < len(steps)-1 {
@@ -354,5 +364,5 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 	if !inStep && !left && !failed || inStep && !left && !closed && len(steps) < len(numbers) {
 		t.Errorf("%d steps of %d, and no error", len(steps), len(numbers))
 	}
-	checkInStep(t, c, conn, inStep && !closed, h.buffered+h.unread != "")
+	checkInStep(t, c, conn, inStep && !closed && !surplus, h.buffered+h.unread != "")
 }
