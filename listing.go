@@ -85,7 +85,24 @@ func (l *Listing[T]) atChannel(sending bool) bool {
 func (l *Listing[T]) shutChannel() {
 	if l.ch != nil && !l.shut {
 		l.shut = true
+		if l.over.Load() && l.err == nil {
+			l.dropSent() // what was sent while Stop did so
+		}
 		close(l.ch)
+	}
+}
+
+// dropSent takes back what is in ch, after Stop.
+func (l *Listing[T]) dropSent() {
+	for {
+		select {
+		case _, open := <-l.ch:
+			if !open {
+				return
+			}
+		default:
+			return
+		}
 	}
 }
 
@@ -154,6 +171,9 @@ func (l *Listing[T]) Stop() { l.end(nil) }
 func (l *Listing[T]) end(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err == nil {
+		l.dropSent()
+	}
 	if l.over.Load() || l.done {
 		return
 	}
@@ -194,9 +214,11 @@ func (l *Listing[T]) next(used []T) []T {
 			l.s.unwatch(&l.hold)
 			return nil
 		}
-		l.mu.Unlock()
-		l.advance()
-		l.mu.Lock()
+		func() {
+			l.mu.Unlock()
+			defer l.mu.Lock() // also if a Logger or a DebugWriter panics
+			l.advance()
+		}()
 	}
 }
 
