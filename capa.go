@@ -8,8 +8,11 @@ import (
 	"strings"
 )
 
-// maxCapabilities bounds a capability or language list, in lines.
-const maxCapabilities = 1024
+// What bounds a capability or language list: lines, and octets.
+const (
+	maxCapabilities = 1024
+	maxListOctets   = 64 << 10
+)
 
 // Capabilities is what the server lists in answer to CAPA (RFC 2449): the parameters by name. Names are upper-cased,
 // parameters in order; nil parameters: listed without any.
@@ -116,7 +119,9 @@ func (c *Client) askLines(h *hold, command string, each func(line string)) (text
 		if n == maxCapabilities {
 			return "", c.s.fail(h, &ProtocolError{Reason: fmt.Sprintf("more than %d lines", maxCapabilities)})
 		}
-		octets += int64(len(line)) + 2
+		if octets += int64(len(line)) + 2; octets > maxListOctets {
+			return "", c.s.fail(h, &ProtocolError{Reason: fmt.Sprintf("more than %d octets", maxListOctets)})
+		}
 		if len(line) > 1 && line[0] == '.' && line[1] == '.' {
 			line = line[1:]
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -108,6 +109,19 @@ func TestCapabilitiesFail(t *testing.T) {
 		!expect-close`)
 	_, err := c.Capabilities(background)
 	wantError(t, err, ErrLineTooLong)
+}
+
+// A list without end is not held in memory, though its lines be long and few.
+func TestCapabilitiesOfManyOctets(t *testing.T) {
+	c := dialogue(t, nil, `
+		C: CAPA
+		S: +OK
+		!repeat 5 X`+strings.Repeat(" y", maxListOctets/10)+`
+		!expect-close`)
+	_, err := c.Capabilities(background)
+	if !isProtocolError(err) {
+		t.Errorf("error %v", err)
+	}
 }
 
 func TestLangs(t *testing.T) {

@@ -55,7 +55,7 @@ func (e *ServerError) Error() string {
 	var b strings.Builder
 	b.WriteString("pop3: ")
 	if e.Command != "" {
-		b.WriteString(e.Command + ": ")
+		b.WriteString(printable(e.Command) + ": ")
 	}
 	b.WriteString("server says -ERR")
 	if e.Code != "" {
@@ -96,7 +96,7 @@ type ProtocolError struct {
 func (e *ProtocolError) Error() string {
 	s := "pop3: "
 	if e.Command != "" {
-		s += e.Command + ": "
+		s += printable(e.Command) + ": "
 	}
 	s += e.Reason
 	if e.Line != "" {
@@ -132,7 +132,7 @@ type lostError struct {
 func (e *lostError) Error() string {
 	s := "pop3: "
 	if e.command != "" {
-		s += e.command + ": "
+		s += printable(e.command) + ": "
 	}
 	if e.err == io.EOF {
 		s += "connection closed by the server"
@@ -167,7 +167,7 @@ type timeoutError struct{ command, lastWords string }
 func (e *timeoutError) Error() string {
 	s := "pop3: "
 	if e.command != "" {
-		s += e.command + ": "
+		s += printable(e.command) + ": "
 	}
 	s += "timed out waiting for the server"
 	if e.lastWords != "" {
@@ -184,7 +184,7 @@ func (e *timeoutError) Unwrap() error   { return os.ErrDeadlineExceeded }
 type busyError struct{ command, holder, advice string }
 
 func (e *busyError) Error() string {
-	return fmt.Sprintf("pop3: %s: %s is still open (%s)", e.command, e.holder, e.advice)
+	return fmt.Sprintf("pop3: %s: %s is still open (%s)", printable(e.command), printable(e.holder), e.advice)
 }
 
 func (e *busyError) Unwrap() error { return ErrBusy }

@@ -68,6 +68,17 @@ func TestErrorTexts(t *testing.T) {
 }
 
 // TestErrorIs has every error also within another, and as the cause of a session's end.
+// What a caller puts into a command does not get raw into a text either.
+func TestCommandsAreShownEscaped(t *testing.T) {
+	c := dialogue(t, nil, "\nC: USER a\x1b[2J\nS: -ERR no")
+	err := c.User(background, "a\x1b[2J")
+	for _, err := range []error{err, &ProtocolError{Command: "\x1b"}, &lostError{"\x1b", "", io.EOF}, &timeoutError{"\x1b", ""}, &busyError{"\x1b", "\x1b", ""}} {
+		if strings.Contains(err.Error(), "\x1b") {
+			t.Errorf("%q", err)
+		}
+	}
+}
+
 func TestErrorIs(t *testing.T) {
 	reset := errors.New("reset")
 	for _, test := range []struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -53,6 +54,9 @@ func (o *Options) withDefaults() Options {
 	orDefault(&d.StallTimeout, 5*time.Second)
 	orDefault(&d.MaxLineLength, 16384)
 	orDefault(&d.MaxEntries, 1<<24)
+	for _, limit := range []*int{&d.MaxLineLength, &d.MaxEntries} {
+		*limit = min(max(*limit, 1), math.MaxInt/2) // there is room to count on
+	}
 	if d.Dialer == nil {
 		d.Dialer = &net.Dialer{}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -265,6 +266,30 @@ func doneContext() context.Context {
 	ctx, cancel := context.WithCancel(background)
 	cancel()
 	return ctx
+}
+
+// The largest and the smallest of limits are limits.
+func TestLimitsOfLimits(t *testing.T) {
+	const transcript = `
+		C: LIST
+		S: +OK\r\n1 120\r\n2 200\r\n.
+		!expect-close`
+	for _, tt := range []struct {
+		opts *Options
+		err  error
+	}{
+		{&Options{MaxLineLength: math.MaxInt, MaxEntries: math.MaxInt}, nil},
+		{&Options{MaxEntries: -1}, ErrLineTooLong},
+	} {
+		c := dialogue(t, tt.opts, transcript)
+		l, err := c.List(background)
+		must(t, err)
+		if _, err = collect(l, false); !errors.Is(err, tt.err) {
+			t.Errorf("%+v: %v, want %v", tt.opts, err, tt.err)
+		}
+	}
+	_, err := NewClient(background, pop3test.Play(t, "S: +OK\n!expect-close"), &Options{MaxLineLength: -1})
+	wantError(t, err, ErrLineTooLong)
 }
 
 func TestShortAndLong(t *testing.T) {
