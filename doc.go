@@ -120,7 +120,8 @@
 // CR, LF and NUL in an argument are refused before anything is sent. What the server sends while nothing was asked is
 // logged and dropped, and not taken for the answer to the next command. It is looked for before a command is written, unless the
 // last answer was read less than a moment ago: 100 µs on a Unix socket, 10 ms where looking takes a wait (other
-// systems, net.Pipe, a *tls.Conn given to [NewClient]).
+// systems, net.Pipe, a *tls.Conn given to [NewClient]). Before QUIT it is always looked for. Where a connection
+// has no deadlines, as in an SSH tunnel, nobody can look.
 //
 // Passwords, digests, tokens and SASL responses are replaced in errors, in the log and in the transcript of DebugWriter,
 // even where the server echoes them. Control characters from the server are escaped in the text of errors. A message is not looked into: what it holds is as trustworthy as its sender.
