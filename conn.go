@@ -23,10 +23,10 @@ const bufferSize = 64 << 10
 // buffers are lent to a connection while a response is read, so that an idle session holds none.
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// maxUnasked bounds what is dropped before one command of octets that nobody asked for.
+// What bounds the dropping, before one command, of octets that nobody asked for.
 const (
-	maxUnasked      = 1 << 20
-	maxUnaskedReads = 1000
+	maxUnasked     = 1 << 20
+	maxUnaskedTime = time.Second
 )
 
 // maxEmptyReads is how often a Read may return nothing, and no error, before the connection counts as broken.
@@ -308,7 +308,7 @@ func (c *conn) dropUnasked(sure bool) error {
 	c.sock.probing = true
 	defer func() { c.sock.probing = false }()
 	var err error
-	for reads := 0; err == nil && c.w-c.r <= maxUnasked && reads < maxUnaskedReads; reads++ {
+	for start := time.Now(); err == nil && c.w-c.r <= maxUnasked && time.Since(start) < maxUnaskedTime; {
 		err = c.fill()
 	}
 	c.dropArrived()
