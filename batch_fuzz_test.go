@@ -253,7 +253,7 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 			}
 			s.number, s.status, s.err = m.Number, m.Status, err
 			steps = append(steps, s)
-			if left = len(steps) > stop; left {
+			if left = err == nil && len(steps) > stop; left { // with an error the loop is over
 				break
 			}
 		}
