@@ -172,7 +172,7 @@ func (l *Listing[T]) end(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
-		l.dropSent()
+		defer l.dropSent()
 	}
 	if l.over.Load() || l.done {
 		return
