@@ -59,7 +59,8 @@ func (s *shared) connect() error {
 	s.srv.Start()
 	s.all = s.srv.Remaining()
 	clear(s.deleted[:])
-	c, err := pop3.Dial(background, s.srv.Addr, &pop3.Options{TLSConfig: s.srv.TLSConfig(), AllowInsecureLogin: true, NoPipelining: s.id%4 == 3, Dialer: &s.dialled})
+	c, err := pop3.Dial(background, s.srv.Addr, &pop3.Options{TLSConfig: s.srv.TLSConfig(), AllowInsecureLogin: true, NoPipelining: s.id%4 == 3, Dialer: &s.dialled,
+		StallTimeout: time.Minute}) // on a machine that is busy with other things a goroutine may not get to run for seconds
 	if err != nil {
 		return err
 	}
