@@ -77,6 +77,7 @@ func Addr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p
 type Process struct {
 	cmd     *exec.Cmd
 	group   int
+	addrs   []string      // where it listens
 	guard   io.Closer     // closed: a shell kills the group, be it because we say so or because we died
 	guarded *exec.Cmd     // that shell
 	exited  chan struct{} // closed when the program itself is gone
@@ -100,7 +101,7 @@ func Start(t testing.TB, dir string, addrs []string, program string, args ...str
 		out.Close()
 		t.Fatal(err)
 	}
-	p := &Process{cmd: cmd, group: cmd.Process.Pid, exited: make(chan struct{}), out: out}
+	p := &Process{cmd: cmd, group: cmd.Process.Pid, addrs: addrs, exited: make(chan struct{}), out: out}
 	go func() {
 		cmd.Wait()
 		close(p.exited)
@@ -136,15 +137,14 @@ func Start(t testing.TB, dir string, addrs []string, program string, args ...str
 func (p *Process) waitFor(addr string) error {
 	deadline := time.After(time.Minute)
 	for {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			return conn.Close()
+		if listens(addr) {
+			return nil
 		}
 		select {
 		case <-p.exited:
 			return fmt.Errorf("ended before it listened at %s: %v", addr, p.cmd.ProcessState)
 		case <-deadline:
-			return fmt.Errorf("does not listen at %s: %v", addr, err)
+			return fmt.Errorf("does not listen at %s", addr)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -160,14 +160,30 @@ func (p *Process) Stop() {
 	p.Kill()
 }
 
-// Kill ends the program and all that it has started at once.
+// Kill ends the program and all that it has started at once, and returns when nothing listens at its
+// addresses any more: of what it has started, and is nobody's to wait for, some may take a moment to die.
 func (p *Process) Kill() {
 	p.stop.Do(func() {
 		p.guard.Close()
 		p.guarded.Wait()
 		<-p.exited
 		p.out.Close()
+		deadline := time.Now().Add(10 * time.Second)
+		for _, addr := range p.addrs {
+			for listens(addr) && time.Now().Before(deadline) {
+				time.Sleep(time.Millisecond)
+			}
+		}
 	})
+}
+
+func listens(addr string) bool {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // tail is the last 4 KiB of a file.
