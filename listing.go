@@ -41,7 +41,7 @@ type Listing[T any] struct {
 	fault   error      // why it ended, once the entries before have been taken
 	err     error      // what Err says
 	ch      chan T     // what C returns
-	sending bool       // the feeder is at ch
+	sending bool       // the feeder waits for room in ch
 	shut    bool       // ch is closed
 }
 
@@ -62,23 +62,51 @@ func (l *Listing[T]) C() <-chan T {
 }
 
 func (l *Listing[T]) feed() {
-	batch := l.next(nil)
-	for l.atChannel(batch != nil) && l.send(batch) {
-		l.atChannel(false)
-		batch = l.next(batch)
+	for batch := l.next(nil); batch != nil; batch = l.next(batch) {
+		l.send(batch)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sending = false
 	l.shutChannel()
 }
 
-// atChannel notes whether the feeder is going to send, which it may unless the listing is over.
-func (l *Listing[T]) atChannel(sending bool) bool {
+// send sends a batch, or what the listing's end leaves of it.
+func (l *Listing[T]) send(batch []T) {
+	for rest := l.sendSome(batch); len(rest) > 0; rest = l.sendSome(rest) {
+		select { // when ch has room as well, this must win
+		case <-l.quit:
+			return
+		default:
+		}
+		select {
+		case l.ch <- rest[0]:
+			rest = rest[1:]
+		case <-l.quit:
+			return
+		case <-l.s.gone:
+			l.end(ErrClosed)
+			return
+		}
+	}
+}
+
+// sendSome sends what ch has room for, under the lock, so that nothing is sent after Stop, and returns the rest.
+func (l *Listing[T]) sendSome(batch []T) (rest []T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sending = sending && !l.over.Load()
-	return l.sending
+	l.sending = false
+	if l.over.Load() {
+		return nil
+	}
+	for i, e := range batch {
+		select {
+		case l.ch <- e:
+		default:
+			l.sending = true
+			return batch[i:]
+		}
+	}
+	return nil
 }
 
 // shutChannel closes ch, once. The caller holds mu.
@@ -86,7 +114,7 @@ func (l *Listing[T]) shutChannel() {
 	if l.ch != nil && !l.shut {
 		l.shut = true
 		if l.over.Load() && l.err == nil {
-			l.dropSent() // what was sent while Stop did so
+			l.dropSent() // what was sent in the moment of Stop
 		}
 		close(l.ch)
 	}
@@ -104,31 +132,6 @@ func (l *Listing[T]) dropSent() {
 			return
 		}
 	}
-}
-
-// send reports whether the entries of the batch were taken.
-func (l *Listing[T]) send(batch []T) bool {
-	for _, e := range batch {
-		select { // the cheap case first: it is the common one
-		case l.ch <- e:
-			if !l.over.Load() {
-				continue
-			}
-		default:
-		}
-		if l.over.Load() {
-			return false
-		}
-		select {
-		case l.ch <- e:
-		case <-l.quit:
-			return false
-		case <-l.s.gone:
-			l.end(ErrClosed)
-			return false
-		}
-	}
-	return true
 }
 
 // All yields the same entries as C to a plain loop, without a goroutine. Breaking out is Stop. An error comes last, with a zero entry.
@@ -163,8 +166,9 @@ func (l *Listing[T]) Err() error {
 	return l.err
 }
 
-// Stop ends the listing without an error: no more entries are delivered. It does not block, and may be called at any
-// time, from any goroutine. What is left on the wire is read and dropped by whoever wants the session next.
+// Stop ends the listing without an error: no more entries are delivered, but for one, rarely, for which C had no room at that
+// moment. It does not block, and may be called at any time, from any goroutine. What is left on the wire is read and dropped by
+// whoever wants the session next.
 func (l *Listing[T]) Stop() { l.end(nil) }
 
 // end delivers no more.
@@ -181,7 +185,7 @@ func (l *Listing[T]) end(err error) {
 	l.err = err
 	l.ready, l.spare = nil, nil
 	close(l.quit)
-	if !l.sending { // the feeder may have to wait for the server before it sees this
+	if !l.sending { // else the feeder does so; it may be waiting for the server now
 		l.shutChannel()
 	}
 	l.s.unwatch(&l.hold)
