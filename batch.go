@@ -259,9 +259,9 @@ func (b *batch) drain() error {
 		}
 	}
 	for b.done < b.issued {
-		word, _, err := b.s.conn.status()
+		word, text, err := b.s.conn.status()
 		if err != nil {
-			return err
+			return noStatus(b.command(b.numbers[b.done]), text, err)
 		}
 		if word == "+OK" && b.bodies {
 			rest := Message{s: b.s}

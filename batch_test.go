@@ -413,30 +413,35 @@ func TestBatchKeepsItsNumbers(t *testing.T) {
 	})
 }
 
-// A batch that was left may find a cut in what is still to be read, which ends the session.
-func TestBatchLeftBeforeACut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		client, server := net.Pipe()
-		go func() {
-			buf := make([]byte, 1000)
-			io.WriteString(server, "+OK\r\n")
-			server.Read(buf) // CAPA
-			io.WriteString(server, "+OK\r\nPIPELINING\r\n.\r\n")
-			server.Read(buf)
-			io.WriteString(server, "+OK\r\none\r\n.\r\n+OK\r\ntwo\r\n.\r\n+OK\r\nthr")
-			server.Close()
-		}()
-		c, err := pop3.NewClient(t.Context(), client, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range c.RetrAll(t.Context(), 1, 2, 3, 4) {
-			break
-		}
-		if err := c.Noop(t.Context()); !errors.Is(err, pop3.ErrClosed) || !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("NOOP: %v", err)
-		}
-	})
+// A batch that was left may find anything in what is still to be read, and that ends the session.
+func TestBatchLeftBeforeItsEnd(t *testing.T) {
+	for rest, want := range map[string]string{
+		"+OK\r\nthr":     "connection closed by the server",
+		"three\r\n.\r\n": `RETR 3: neither +OK nor -ERR: "three"`,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := net.Pipe()
+			go func() {
+				buf := make([]byte, 1000)
+				io.WriteString(server, "+OK\r\n")
+				server.Read(buf) // CAPA
+				io.WriteString(server, "+OK\r\nPIPELINING\r\n.\r\n")
+				server.Read(buf)
+				io.WriteString(server, "+OK\r\none\r\n.\r\n+OK\r\ntwo\r\n.\r\n"+rest)
+				server.Close()
+			}()
+			c, err := pop3.NewClient(t.Context(), client, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range c.RetrAll(t.Context(), 1, 2, 3, 4) {
+				break
+			}
+			if err = c.Noop(t.Context()); !errors.Is(err, pop3.ErrClosed) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: NOOP: %v, want %s", rest, err, want)
+			}
+		})
+	}
 }
 
 // A server that answers more than it is asked may come to answer a command that is not sent yet. That must not count:

@@ -407,7 +407,7 @@ func checkNumber(command string, number int) error {
 // the server kept some of the messages. Any other error: unknown; where ctx ended while Quit was queued, nothing was sent and
 // the session is as before.
 func (c *Client) Quit(ctx context.Context) error {
-	h := &hold{ctx: ctx, name: "QUIT", takes: true}
+	h := &hold{ctx: ctx, name: "QUIT", quit: true}
 	if err := c.s.begin(h); err != nil {
 		return err
 	}

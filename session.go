@@ -34,7 +34,7 @@ type hold struct {
 	ctx    context.Context
 	name   string  // the command, without secrets
 	advice string  // what its caller can do to pass the turn on
-	takes  bool    // QUIT: takes the turn from a holder that has stalled, and makes sure that no answer is there already
+	quit   bool    // takes the turn from a holder that has stalled, and makes sure that no answer is there already
 	open   drainer // what is to be discarded if the turn is taken; nil: nothing
 
 	stop   func() bool // ends ctx's hold over the session; nil while it has none
@@ -77,7 +77,7 @@ func (s *session) start(h *hold) error {
 	s.holder = h
 	h.onWire = true
 	s.mu.Unlock()
-	if err := s.conn.dropUnasked(h.takes); err != nil {
+	if err := s.conn.dropUnasked(h.quit); err != nil {
 		return closed(s.fail(h, err))
 	}
 	if err := h.ctx.Err(); err != nil {
@@ -108,7 +108,7 @@ func (s *session) wait(h *hold) error {
 				timer.Reset(left)
 				return
 			}
-			if h.takes && s.holder.open != nil {
+			if h.quit && s.holder.open != nil {
 				s.take()
 				timer.Reset(s.stall)
 				return
@@ -341,10 +341,15 @@ func (s *session) answer(h *hold, shown string) (text string, err error) {
 
 // refuse breaks the session over a status line that is none, or that could not be read.
 func (s *session) refuse(h *hold, shown, line string, err error) error {
+	return s.fail(h, noStatus(shown, line, err))
+}
+
+// noStatus makes a *ProtocolError of a status line that is none; other errors of reading one stay what they are.
+func noStatus(shown, line string, err error) error {
 	if err == errBareLF || err == errNoStatus {
-		err = &ProtocolError{Command: shown, Line: line, Reason: err.Error()}
+		return &ProtocolError{Command: shown, Line: line, Reason: err.Error()}
 	}
-	return s.fail(h, err)
+	return err
 }
 
 // short is one turn with one command and a status line.
