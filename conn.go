@@ -33,7 +33,7 @@ const (
 const maxEmptyReads = 100
 
 // conn is the wire: it writes command lines and reads lines and text. It knows no states. One goroutine uses it at a time,
-// the holder of the session's turn; only hangUp may come from any.
+// the holder of the session's turn; only the socket's Close may come from any.
 type conn struct {
 	sock *socket
 	rw   net.Conn // sock, or TLS over it
@@ -94,14 +94,6 @@ func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
 	state := t.ConnectionState()
 	c.logger.Debug("pop3: TLS established", "version", tls.VersionName(state.Version), "cipher", tls.CipherSuiteName(state.CipherSuite))
 	return nil
-}
-
-// hangUp closes at once: it goes below TLS, whose Close may wait for the peer.
-func (c *conn) hangUp() error {
-	if t, ok := c.sock.Conn.(*tls.Conn); ok {
-		return t.NetConn().Close()
-	}
-	return c.sock.Close()
 }
 
 // write sends one or several command lines, each ending in CRLF, in one write.

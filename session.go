@@ -265,7 +265,7 @@ func (s *session) breakWith(cause error) error {
 		return nil
 	}
 	s.cause = cause
-	err := s.conn.hangUp()
+	err := s.conn.sock.Close()
 	if h := s.holder; h != nil && !h.onWire {
 		h.err = cause
 		s.endLocked(h)

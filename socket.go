@@ -1,6 +1,7 @@
 package pop3
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -35,21 +36,17 @@ type socket struct {
 }
 
 func newSocket(nc net.Conn, timeout time.Duration) *socket {
-	s := &socket{Conn: nc, timeout: timeout, timeless: nc.SetReadDeadline(time.Time{}) != nil}
-	var sc syscall.Conn
-	switch nc := nc.(type) { // and nothing that embeds one: its Read may be another
-	case *net.TCPConn:
-		sc = nc
-	case *net.UnixConn:
-		sc = nc
-	}
-	if sc != nil && canReadNow {
-		if raw, err := sc.SyscallConn(); err == nil {
-			s.raw = raw
-			s.look = func(fd uintptr) bool {
-				s.n, s.err = readNow(fd, s.into)
-				return true
-			}
+	s := &socket{Conn: nc, timeout: timeout, timeless: nc.SetReadDeadline(time.Time{}) != nil} // which sets none
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn: // and nothing that embeds one: its Read may be another
+		raw, err := nc.(syscall.Conn).SyscallConn()
+		if err != nil || !canReadNow {
+			break
+		}
+		s.raw = raw
+		s.look = func(fd uintptr) bool {
+			s.n, s.err = readNow(fd, s.into)
+			return true
 		}
 	}
 	return s
@@ -111,12 +108,20 @@ func (s *socket) Write(p []byte) (int, error) {
 
 // closingAfter bounds a Read or Write where there are no deadlines. A timeout is the end of the session anyway.
 func (s *socket) closingAfter(do func([]byte) (int, error), p []byte) (int, error) {
-	timer := time.AfterFunc(s.timeout, func() { s.Conn.Close() })
+	timer := time.AfterFunc(s.timeout, func() { s.Close() })
 	n, err := do(p)
 	if !timer.Stop() && err != nil {
 		err = os.ErrDeadlineExceeded
 	}
 	return n, err
+}
+
+// Close closes at once: it goes below TLS, whose Close may wait for the peer. It may come from any goroutine.
+func (s *socket) Close() error {
+	if t, ok := s.Conn.(*tls.Conn); ok {
+		return t.NetConn().Close()
+	}
+	return s.Conn.Close()
 }
 
 // early reports whether err is the timeout of a deadline that was set for an earlier wait than the one until due.

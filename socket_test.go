@@ -219,8 +219,8 @@ func (timeless) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported
 
 // TestTimeless has a connection whose deadlines are not supported: the timeout is kept, and a look at what has arrived waits for nothing.
 func TestTimeless(t *testing.T) {
+	const timeout = 30 * time.Second
 	synctest.Test(t, func(t *testing.T) {
-		const timeout = 30 * time.Second
 		c := connect(t, &Options{Timeout: timeout}, timeless{pop3test.Play(t, `
 			S: +OK
 			C: NOOP
@@ -244,6 +244,16 @@ func TestTimeless(t *testing.T) {
 		if took := time.Since(start); took != timeout {
 			t.Errorf("timed out after %v", took)
 		}
+	})
+	t.Run("below TLS", func(t *testing.T) { // whose Close would wait for a peer that does not read
+		synctest.Test(t, func(t *testing.T) {
+			client, server := net.Pipe()
+			secure, end := overTLS(t, timeless{client}, server)
+			go say(t, end, "+OK ready\r\n")
+			c := connect(t, &Options{Timeout: timeout}, secure)
+			go end.Read(make([]byte, 100)) // the command, and nothing more
+			wantError(t, c.Noop(background), os.ErrDeadlineExceeded)
+		})
 	})
 }
 
