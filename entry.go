@@ -37,7 +37,8 @@ var (
 // mostDigits of a number always fit into an int64.
 const mostDigits = 18
 
-// digits reads a number of mostDigits at most, and returns the index behind it; the same index where there is none.
+// digits reads a number, and returns the index behind it; the same index where there is none. One of more than mostDigits may
+// not have fitted: the caller looks at its length.
 func digits(b []byte, i int) (n int64, end int) {
 	for end = i; end < len(b) && b[end]-'0' <= 9; end++ {
 		n = n*10 + int64(b[end]-'0')
@@ -133,14 +134,11 @@ func parseUID(line []byte) (u UID, reason string) {
 
 // cutNumber takes a number off the front of a line, and the blanks behind it.
 func cutNumber(b []byte) (n int64, rest []byte, ok bool) {
-	i := 0
-	for ; i < len(b) && b[i]-'0' <= 9; i++ {
-		n = n*10 + int64(b[i]-'0')
-	}
+	n, i := digits(b, 0)
 	if i == 0 || i < len(b) && b[i] != ' ' && b[i] != '\t' {
 		return 0, nil, false
 	}
-	if i > mostDigits { // it may not have fitted
+	if i > mostDigits {
 		var err error
 		if n, err = strconv.ParseInt(string(b[:i]), 10, 64); err != nil {
 			return 0, nil, false

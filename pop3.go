@@ -27,13 +27,14 @@ type Options struct {
 	StallTimeout time.Duration
 	// AllowInsecureLogin permits a password in the clear on a connection that is not encrypted.
 	AllowInsecureLogin bool
-	// MaxLineLength is the longest status line or listing line, in octets without CRLF. 0: 16384.
+	// MaxLineLength is the longest status line or listing line, in octets without CRLF. 0 or less: 16384.
 	MaxLineLength int
-	// MaxEntries is the longest listing, in entries. 0: 1<<24.
+	// MaxEntries is the longest listing, in entries. 0 or less: 1<<24.
 	MaxEntries int
 	// NoPipelining never pipelines, for servers that list PIPELINING and break on it.
 	NoPipelining bool
-	// Logger hears of octets that came unasked and of TLS. nil: nobody does.
+	// Logger hears of octets that came unasked and of TLS. nil: nobody does. Like DebugWriter it is called in the middle of a
+	// command: it must neither use the Client nor panic.
 	Logger *slog.Logger
 	// DebugWriter gets the dialogue as "C: " and "S: " lines; secrets replaced, bodies as [N octets]. nil: none.
 	// Writes are not concurrent.
@@ -52,11 +53,8 @@ func (o *Options) withDefaults() Options {
 	}
 	orDefault(&d.Timeout, 2*time.Minute)
 	orDefault(&d.StallTimeout, 5*time.Second)
-	orDefault(&d.MaxLineLength, 16384)
-	orDefault(&d.MaxEntries, 1<<24)
-	for _, limit := range []*int{&d.MaxLineLength, &d.MaxEntries} {
-		*limit = min(max(*limit, 1), math.MaxInt/2) // there is room to count on
-	}
+	d.MaxLineLength = limit(d.MaxLineLength, 16384)
+	d.MaxEntries = limit(d.MaxEntries, 1<<24)
 	if d.Dialer == nil {
 		d.Dialer = &net.Dialer{}
 	}
@@ -66,11 +64,18 @@ func (o *Options) withDefaults() Options {
 	return d
 }
 
-func orDefault[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
+func orDefault(d *time.Duration, value time.Duration) {
+	if *d == 0 {
+		*d = value
 	}
+}
+
+// limit leaves room to count on behind the largest.
+func limit(n, value int) int {
+	if n <= 0 {
+		return value
+	}
+	return min(n, math.MaxInt/2)
 }
 
 // Client is one POP3 session. It is safe for use by many goroutines: commands queue, first in, first out.
