@@ -275,7 +275,7 @@ func (c *Client) auth(h *hold, name string, initial []byte, next func([]byte) ([
 			return c.cancel(h, shown, &ProtocolError{Command: shown, Reason: "challenges without end"})
 		default:
 			challenge, err := base64.StdEncoding.DecodeString(text)
-			if err != nil || strings.Contains(text, "\r") { // which the decoder skips
+			if err != nil || strings.Contains(text, "\r") { // the decoder skips a CR
 				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: c.s.conn.quoted([]byte(text)), Reason: "challenge is not base64"})
 			}
 			if name == "XOAUTH2" || name == "OAUTHBEARER" {
@@ -311,7 +311,9 @@ func (c *Client) consult(h *hold, next func([]byte) ([]byte, error), challenge [
 	returned := false
 	defer func() {
 		if !returned {
-			c.s.fail(h, errors.New("the SASL mechanism did not return"))
+			c.s.mu.Lock()
+			defer c.s.mu.Unlock()
+			c.s.breakWith(fmt.Errorf("pop3: %s: the SASL mechanism did not return", h.name))
 		}
 	}()
 	response, err = next(challenge)

@@ -343,7 +343,11 @@ func TestNextPanics(t *testing.T) {
 		}()
 		c.Auth(background, panicking{})
 	}()
-	wantError(t, c.Noop(background), ErrClosed)
+	err := c.Noop(background)
+	wantError(t, err, ErrClosed)
+	if want := "pop3: session closed: AUTH X: the SASL mechanism did not return"; err.Error() != want {
+		t.Errorf("error %q, want %q", err, want)
+	}
 }
 
 // TestUnaskedWithinATurn has a server say more than it was asked, between the lines of one turn: it is taken for no answer.

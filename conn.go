@@ -357,7 +357,7 @@ func (c *conn) keepSecret(secrets ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range secrets {
-		// Trimmed too: the blanks behind a status are no part of its text.
+		// Trimmed too: the blanks around a text are taken off before it is shown.
 		for _, form := range []string{s, strings.Trim(s, " \t"), base64.StdEncoding.EncodeToString([]byte(s))} {
 			if form != "" && !slices.Contains(c.secrets, form) {
 				c.secrets = append(c.secrets, form)

@@ -107,7 +107,7 @@
 // # Security
 //
 // The name of the server is verified; without a TLSConfig TLS is 1.2 or newer. A password is sent only over TLS, unless
-// [Options].AllowInsecureLogin is set: else [ErrInsecureLogin], and nothing is sent. So it is with the SASL mechanisms that show
+// [Options].AllowInsecureLogin is set: else [ErrInsecureLogin], and the password is not sent. So it is with the SASL mechanisms that show
 // the secret: PLAIN, LOGIN, XOAUTH2, OAUTHBEARER. APOP hides the password from listeners, but its MD5 digest can be
 // attacked by trying passwords, and it proves nothing about the server: prefer TLS, where a challenge is
 // still answered by APOP.
@@ -119,8 +119,8 @@
 //
 // CR, LF and NUL in an argument are refused before anything is sent. What the server sends while nothing was asked is
 // logged and dropped, and not taken for the answer to the next command. It is looked for before a command is written, unless the
-// last answer was read less than a moment ago: 100 µs on a Unix socket, 10 ms where looking takes a wait (other
-// systems, net.Pipe, a *tls.Conn given to [NewClient]). Before QUIT it is always looked for. Where a connection
+// last answer was read less than a moment ago: 100 µs on TCP under Unix, 10 ms where looking takes a wait
+// (other systems, wrapped connections and those of proxies, a *tls.Conn given to [NewClient], net.Pipe). Before QUIT it is always looked for. Where a connection
 // has no deadlines, as in an SSH tunnel, nobody can look.
 //
 // Passwords, digests, tokens and SASL responses are replaced in errors, in the log and in the transcript of DebugWriter,

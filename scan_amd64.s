@@ -2,7 +2,7 @@
 
 #include "textflag.h"
 
-// PAIRS sets the octets of x that are an LF with a dot behind it, for 16 octets from at before b[i] on. It spoils y.
+// PAIRS sets in x those of the 16 octets from b[i+at] on that are a dot with an LF before it. It spoils y.
 #define PAIRS(at, x, y) \
 	MOVOU (at-1)(SI)(BX*1), x; \
 	MOVOU at(SI)(BX*1), y; \

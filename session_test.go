@@ -459,46 +459,36 @@ func TestQuitOverAForgottenMessage(t *testing.T) {
 			wantError(t, err, ErrClosed)
 		})
 	})
-	t.Run("WriteTo of the last octets", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c := dialogue(t, nil, `
-				C: RETR 2
-				S: +OK\r\nall of it\r\n.
-				C: QUIT
-				S: +OK bye
-				!close`)
-			m, err := c.Retr(background, 2)
-			must(t, err)
-			w := make(blockingWriter)
-			written := make(chan error)
-			go func() {
-				_, err := m.WriteTo(w)
-				written <- err
-			}()
-			synctest.Wait()
-			must(t, c.Quit(background))
-			close(w)
-			wantError(t, <-written, ErrClosed)
+	for name, response := range map[string]string{
+		"WriteTo": `
+			S: +OK
+			S: two
+			S: .. and more
+			S: .`,
+		"WriteTo of the last octets": `
+			S: +OK\r\nall of it\r\n.`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := dialogue(t, nil, "\nC: RETR 2"+response+`
+					C: QUIT
+					S: +OK bye
+					!close`)
+				m, err := c.Retr(background, 2)
+				must(t, err)
+				w := make(blockingWriter)
+				written := make(chan error)
+				go func() {
+					_, err := m.WriteTo(w)
+					written <- err
+				}()
+				synctest.Wait()
+				must(t, c.Quit(background))
+				close(w)
+				wantError(t, <-written, ErrClosed)
+			})
 		})
-	})
-	t.Run("WriteTo", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c := dialogue(t, nil, transcript)
-			must(t, c.Dele(background, 1))
-			m, err := c.Retr(background, 2)
-			must(t, err)
-			w := make(blockingWriter)
-			written := make(chan error)
-			go func() {
-				_, err := m.WriteTo(w)
-				written <- err
-			}()
-			synctest.Wait()
-			must(t, c.Quit(background))
-			close(w)
-			wantError(t, <-written, ErrClosed)
-		})
-	})
+	}
 }
 
 // The octets that a Writer was lent stay as they are while the rest of the message is discarded.

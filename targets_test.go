@@ -105,12 +105,12 @@ func BenchmarkTargets(b *testing.B) {
 }
 
 // turns has contenders take turns, and returns the median of the seconds that each took. Every fourth round they are made anew.
-func turns(b *testing.B, make func() []contender) map[string]float64 {
+func turns(b *testing.B, anew func() []contender) map[string]float64 {
 	var contenders []contender
 	took := map[string][]float64{}
 	for round := 0; b.Loop(); round++ {
 		if round%4 == 0 {
-			contenders = make()
+			contenders = anew()
 		}
 		for i := range contenders {
 			c := contenders[(i+round)%len(contenders)]

@@ -13,8 +13,8 @@
 //		t.Errorf("%d messages deleted, want 1", len(got))
 //	}
 //
-// or on none, with a session from [Server.Pipe], which fits into a
-// [testing/synctest] bubble: then a test of a timeout takes no time.
+// or on none, with a session from [Server.Pipe] or [Server.PipeTLS], which
+// fits into a [testing/synctest] bubble: then a test of a timeout takes no time.
 //
 // What goes wrong in the world can be made to go wrong here. [Server.Refuse]
 // answers -ERR, a [Maildrop] whose WriteMessage fails cuts a message short,
