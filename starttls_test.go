@@ -12,6 +12,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-5b1d5243/pop3/pop3test"
@@ -65,15 +66,17 @@ func TestInjection(t *testing.T) {
 		"the next line": `S- +OK\r\n\r\n`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := script(t, Options{Timeout: 5 * time.Second}, "S: +OK"+listSTLS+injected+"\n!expect-close")
-			err := c.StartTLS(background, nil)
-			if protocol := wantProtocolError(t, err); protocol.Command != "STLS" {
-				t.Errorf("error %v, want one of STLS", err)
-			}
-			if _, ok := c.TLSConnectionState(); ok {
-				t.Error("it is taken for secure")
-			}
-			wantError(t, c.Noop(background), ErrClosed)
+			synctest.Test(t, func(t *testing.T) { // else the second write may come too late to be seen
+				c := script(t, Options{}, "S: +OK"+listSTLS+injected+"\n!expect-close")
+				err := c.StartTLS(background, nil)
+				if protocol := wantProtocolError(t, err); protocol.Command != "STLS" {
+					t.Errorf("error %v, want one of STLS", err)
+				}
+				if _, ok := c.TLSConnectionState(); ok {
+					t.Error("it is taken for secure")
+				}
+				wantError(t, c.Noop(background), ErrClosed)
+			})
 		})
 	}
 }
