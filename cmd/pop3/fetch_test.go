@@ -174,7 +174,7 @@ func before(verb string, nth int, do func()) func(string, int) string {
 // the answer to QUIT, which may be all that was lost.
 func TestFetchFails(t *testing.T) {
 	for name, test := range map[string]struct {
-		refuse  func(*pop3test.Server, string, context.CancelFunc) func(string, int) string
+		refuse  func(srv *pop3test.Server, dir string, interrupt func()) func(string, int) string
 		drop    pop3test.Maildrop
 		fetched int
 		deleted int
@@ -186,37 +186,37 @@ func TestFetchFails(t *testing.T) {
 			want: []string{"message 3: pop3: RETR 3: connection", "2 messages are in", "none was deleted"},
 		},
 		"line lost": {
-			refuse: func(srv *pop3test.Server, _ string, _ context.CancelFunc) func(string, int) string {
+			refuse: func(srv *pop3test.Server, _ string, _ func()) func(string, int) string {
 				return before("DELE", 3, srv.CloseClientConnections)
 			},
 			fetched: 4, status: 1, want: []string{"nothing was deleted", "DELE 3"},
 		},
 		"line lost at QUIT": {
-			refuse: func(srv *pop3test.Server, _ string, _ context.CancelFunc) func(string, int) string {
+			refuse: func(srv *pop3test.Server, _ string, _ func()) func(string, int) string {
 				return before("QUIT", 1, srv.CloseClientConnections)
 			},
 			fetched: 4, deleted: 4, status: 1, want: []string{"nobody knows", "QUIT"},
 		},
 		"QUIT refused": {
-			refuse: func(*pop3test.Server, string, context.CancelFunc) func(string, int) string {
+			refuse: func(*pop3test.Server, string, func()) func(string, int) string {
 				return refuse("QUIT", 1, "maildrop read-only")
 			},
 			fetched: 4, status: 1, want: []string{"the server kept some", "maildrop read-only"},
 		},
 		"interrupt": {
-			refuse: func(_ *pop3test.Server, _ string, cancel context.CancelFunc) func(string, int) string {
-				return before("RETR", 3, cancel)
+			refuse: func(_ *pop3test.Server, _ string, interrupt func()) func(string, int) string {
+				return before("RETR", 3, interrupt)
 			},
 			fetched: 2, status: 130, want: []string{"interrupted", "2 messages are in", "none was deleted"},
 		},
 		"folder gone": {
-			refuse: func(_ *pop3test.Server, dir string, _ context.CancelFunc) func(string, int) string {
+			refuse: func(_ *pop3test.Server, dir string, _ func()) func(string, int) string {
 				return before("RETR", 1, func() { os.Remove(filepath.Join(dir, "new")) })
 			},
 			fetched: -1, status: 1, want: []string{"message 1: rename", "0 messages are in", "none was deleted"},
 		},
 		"folder gone before DELE": {
-			refuse: func(_ *pop3test.Server, dir string, _ context.CancelFunc) func(string, int) string {
+			refuse: func(_ *pop3test.Server, dir string, _ func()) func(string, int) string {
 				return before("RETR", 4, func() { os.RemoveAll(filepath.Join(dir, "tmp")) })
 			},
 			fetched: -1, status: 1, want: []string{"message 4: open", "3 messages are in", "none was deleted"},
@@ -225,16 +225,22 @@ func TestFetchFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
+			ended := make(chan struct{})
+			interrupt := func() {
+				cancel()
+				<-ended // an answer could still be in time
+			}
 			dir := t.TempDir()
 			srv := pop3test.NewUnstartedServer(test.drop)
 			if test.drop == nil {
 				srv.Maildrop = pop3test.Messages(texts...)
 			}
 			if test.refuse != nil {
-				srv.Refuse = test.refuse(srv, dir, cancel)
+				srv.Refuse = test.refuse(srv, dir, interrupt)
 			}
 			srv.Start()
 			defer srv.Close()
+			defer close(ended)
 			start(t, ctx, "fetch", "-delete", "pop://user@"+srv.Addr, dir).check(t, test.status, test.want...)
 			if test.fetched >= 0 {
 				if got := delivered(t, dir); len(got) != test.fetched {
