@@ -99,6 +99,7 @@ type batch struct {
 	current *Message // the one that was yielded last
 
 	written chan struct{} // closed when the writer has ended; nil: there is none
+	lost    error         // why it could not write, once it has ended
 	mu      sync.Mutex
 	room    sync.Cond
 	issued  int // raised before the write
@@ -170,8 +171,8 @@ func (b *batch) writeAhead() {
 			b.s.conn.debug("C: ", command)
 			lines = append(append(lines, command...), "\r\n"...)
 		}
-		if b.s.conn.write(lines) != nil {
-			return // whoever reads will hear why
+		if b.lost = b.s.conn.write(lines); b.lost != nil {
+			return
 		}
 	}
 }
@@ -272,7 +273,11 @@ func (b *batch) drain() error {
 		b.answered()
 	}
 	if b.written != nil {
+		b.s.conn.sock.guard() // a server can answer what it has not read
 		<-b.written
+		if err := b.s.conn.sock.unguard(b.lost); err != nil {
+			return err
+		}
 		b.s.conn.sock.waitForever(false)
 		if b.s.conn.arrived() > 0 { // which of the answers was one too many nobody knows
 			return &ProtocolError{Reason: "more answers than commands"}

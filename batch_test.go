@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -442,6 +443,54 @@ func TestBatchLeftBeforeItsEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server may answer what it has not read. Then nobody reads any more, and the writer must not be waited for without end.
+func TestBatchAnsweredAndNotRead(t *testing.T) {
+	unread := func(t *testing.T, timeout time.Duration) (c *pop3.Client, deleted chan error) {
+		client, server := net.Pipe()
+		t.Cleanup(func() { server.Close() })
+		go func() {
+			buf := make([]byte, 1000)
+			io.WriteString(server, "+OK\r\n")
+			server.Read(buf) // CAPA
+			io.WriteString(server, "+OK\r\nPIPELINING\r\n.\r\n")
+			time.Sleep(time.Second)
+			io.WriteString(server, "+OK\r\n+OK\r\n")
+		}()
+		c, err := pop3.NewClient(t.Context(), client, &pop3.Options{Timeout: timeout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		deleted = make(chan error, 1)
+		go func() { deleted <- c.DeleAll(t.Context(), 1, 2) }()
+		time.Sleep(2 * time.Second)
+		return c, deleted
+	}
+	t.Run("timeout", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			c, deleted := unread(t, time.Minute)
+			if err := c.Quit(t.Context()); !errors.Is(err, pop3.ErrClosed) || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("Quit: %v", err)
+			}
+			if err := <-deleted; errors.Is(err, pop3.ErrClosed) || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("DeleAll: %v", err)
+			}
+			if took := time.Since(start); took != time.Minute+time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	})
+	t.Run("Close", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, deleted := unread(t, -1)
+			c.Close()
+			if err := <-deleted; !errors.Is(err, pop3.ErrClosed) {
+				t.Errorf("DeleAll: %v", err)
+			}
+		})
+	})
 }
 
 // A server that answers more than it is asked may come to answer a command that is not sent yet. That must not count:

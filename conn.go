@@ -32,8 +32,9 @@ const (
 // maxEmptyReads is how often a Read may return nothing, and no error, before the connection counts as broken.
 const maxEmptyReads = 100
 
-// conn is the wire: it writes command lines and reads lines and text. It knows no states. One goroutine uses it at a time,
-// the holder of the session's turn; only the socket's Close may come from any.
+// conn is the wire: it writes command lines and reads lines and text. It knows no states. One goroutine uses it at a time, the
+// holder of the session's turn, with two exceptions: the writer of a batch, beside the reader, uses write and debug; and what locks
+// mu, like the socket's Close, may come from any.
 type conn struct {
 	sock *socket
 	rw   net.Conn // sock, or TLS over it
@@ -127,7 +128,9 @@ func (c *conn) fill() error {
 		c.buf = append(c.buf, make([]byte, len(c.buf))...)
 	}
 	for range maxEmptyReads {
+		c.sock.guard() // crypto/tls answers some records, in its turn behind other writes
 		n, err := c.stream().Read(c.buf[c.w:])
+		err = c.sock.unguard(err)
 		c.w += n
 		if n > 0 {
 			return nil

@@ -37,10 +37,11 @@ type Listing[T any] struct {
 	ready   []T        // arrived and not yet taken
 	spare   []T        // an empty slice to be used again
 	ended   bool       // nothing more will arrive
-	done    bool       // all was taken
+	done    bool       // all was taken and used up
 	fault   error      // why it ended, once the entries before have been taken
 	err     error      // what Err says
 	ch      chan T     // what C returns
+	inHand  int        // how many batches have been taken and are not used up
 	sending bool       // the feeder waits for room in ch
 	shut    bool       // ch is closed
 }
@@ -198,6 +199,9 @@ func (l *Listing[T]) cancel() { l.end(fmt.Errorf("pop3: %s: %w", l.hold.name, l.
 func (l *Listing[T]) next(used []T) []T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if used != nil {
+		l.inHand--
+	}
 	if l.done {
 		return nil
 	}
@@ -209,13 +213,16 @@ func (l *Listing[T]) next(used []T) []T {
 		case len(l.ready) > 0:
 			batch := l.ready
 			l.ready = nil
+			l.inHand++
 			return batch
 		case l.ended:
-			l.done = true
 			if l.err == nil {
 				l.err = l.fault
 			}
-			l.s.unwatch(&l.hold)
+			if l.inHand == 0 { // C and All may both take
+				l.done = true
+				l.s.unwatch(&l.hold)
+			}
 			return nil
 		}
 		func() {

@@ -112,8 +112,64 @@ func TestStopWhileSending(t *testing.T) {
 		late += n
 		must(t, c.Noop(background))
 	}
-	if late > rounds/4 {
+	if late > rounds/20 {
 		t.Errorf("an entry after Stop in %d of %d rounds", late, rounds)
+	}
+}
+
+// Close ends the goroutine that feeds the channel, also where nobody reads from that.
+func TestCloseWhileFeeding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := dialogue(t, nil, "\nC: LIST\nS: +OK\n!repeat 10000 1 1\n!expect-close")
+		l, err := c.List(background)
+		must(t, err)
+		l.C()
+		synctest.Wait()
+		must(t, c.Close())
+		synctest.Wait()
+		wantError(t, l.Err(), ErrClosed)
+	})
+}
+
+// What the feeder has in hand when a loop over All comes to the end is not delivered yet.
+func TestChannelBesideALoop(t *testing.T) {
+	const entries = 2 * channelRoom
+	for name, tt := range map[string]struct {
+		end   func(c *Client, l *Listing[Entry]) error
+		whole bool
+		err   error
+	}{
+		"Stop":    {func(_ *Client, l *Listing[Entry]) error { l.Stop(); return nil }, false, nil},
+		"Close":   {func(c *Client, _ *Listing[Entry]) error { return c.Close() }, false, ErrClosed},
+		"neither": {func(*Client, *Listing[Entry]) error { return nil }, true, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := dialogue(t, nil, "\nC: LIST\nS: +OK"+strings.Repeat("\nS: 1 1", entries)+"\nS: .")
+				l, err := c.List(background)
+				must(t, err)
+				ch := l.C()
+				synctest.Wait() // the feeder waits for room
+				looped, sent := 0, 0
+				for _, err := range l.All() {
+					must(t, err)
+					looped++
+				}
+				must(t, tt.end(c, l))
+				for range ch {
+					sent++
+				}
+				if name == "Stop" && sent > 1 {
+					t.Errorf("%d entries after Stop", sent)
+				}
+				if whole := looped+sent == entries; whole != tt.whole {
+					t.Errorf("%d and %d of %d entries", looped, sent, entries)
+				}
+				if err := l.Err(); !errors.Is(err, tt.err) {
+					t.Errorf("error %v, want %v", err, tt.err)
+				}
+			})
+		})
 	}
 }
 

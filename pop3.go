@@ -141,7 +141,7 @@ func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS
 	c.s = newSession(newConn(nc, &o), o.StallTimeout)
 	h := &hold{ctx: ctx, name: "connecting"}
 	if err := ctx.Err(); err != nil {
-		nc.Close()
+		c.s.conn.sock.Close()
 		return nil, fmt.Errorf("pop3: connecting: %w", err)
 	}
 	c.s.turn.TryAcquire(1)

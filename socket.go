@@ -24,9 +24,10 @@ type socket struct {
 	timeout  time.Duration // longest wait in one Read or Write; not positive: none
 	readBy   time.Time     // the deadlines that are set
 	writeBy  time.Time
-	probing  bool // Read takes what is there and does not wait
-	patient  bool // Write waits for ever: the peer may have to wait for our reading first
-	timeless bool // deadlines are not supported (a channel of golang.org/x/crypto/ssh)
+	probing  bool        // Read takes what is there and does not wait
+	patient  bool        // Write waits for ever: the peer may have to wait for our reading first
+	watchdog *time.Timer // closes the socket in a guarded wait for the writer; nil while there is no patient one
+	timeless bool        // deadlines are not supported (a channel of golang.org/x/crypto/ssh)
 
 	raw  syscall.RawConn // nil where looking takes a wait
 	look func(fd uintptr) bool
@@ -60,10 +61,17 @@ func (s *socket) worthProbing(pause time.Duration) bool {
 	return pause >= lookPause
 }
 
+func (s *socket) Read(p []byte) (int, error) {
+	n, err := s.read(p)
+	if n > 0 {
+		s.guard()
+	}
+	return n, err
+}
+
 // Setting a deadline costs a tenth of a round trip on loopback. So one is moved only when half of it is used up, and a
 // timeout that comes before its time is waited out.
-
-func (s *socket) Read(p []byte) (int, error) {
+func (s *socket) read(p []byte) (int, error) {
 	switch {
 	case s.probing:
 		return s.readNow(p)
@@ -131,9 +139,28 @@ func early(err error, set, due time.Time) bool {
 
 // waitForever lets writes wait without end, or no longer.
 func (s *socket) waitForever(on bool) {
-	s.patient = on
+	s.patient, s.watchdog = on, nil
+	if on && s.timeout > 0 {
+		s.watchdog = time.AfterFunc(s.timeout, func() { s.Close() })
+		s.watchdog.Stop()
+	}
 	s.writeBy = time.Time{}
 	s.Conn.SetWriteDeadline(time.Time{})
+}
+
+// guard bounds a wait for a write that waits without end itself. It counts anew from each octet that comes.
+func (s *socket) guard() {
+	if s.watchdog != nil {
+		s.watchdog.Reset(s.timeout)
+	}
+}
+
+// unguard ends the wait, and returns what became of it.
+func (s *socket) unguard(err error) error {
+	if s.watchdog != nil && !s.watchdog.Stop() && err != nil {
+		return os.ErrDeadlineExceeded
+	}
+	return err
 }
 
 // readNow says os.ErrDeadlineExceeded where nothing has arrived, which crypto/tls takes for a passing error.

@@ -210,6 +210,35 @@ func TestConnHangsUpUnderTLS(t *testing.T) {
 	}
 }
 
+// TestConnReadsBehindAWriter: crypto/tls sends an alert from within Read, for which it waits until a batch's writer is done.
+func TestConnReadsBehindAWriter(t *testing.T) {
+	client, server := net.Pipe()
+	secure, end := overTLS(t, client, server)
+	go func() {
+		buf := make([]byte, 100)
+		say(t, end, "+OK\r\n")
+		end.Read(buf) // CAPA
+		say(t, end, "+OK\r\nPIPELINING\r\n.\r\n")
+		say(t, server, "\x17\x03\x03\x00\x20no record of this connection's !!")
+	}()
+	c := connect(t, &Options{Timeout: 50 * time.Millisecond}, secure)
+	wantError(t, c.DeleAll(background, 1, 2), os.ErrDeadlineExceeded)
+}
+
+// TestConnRefusedUnderTLS: nor does a client that is none wait for the peer.
+func TestConnRefusedUnderTLS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		secure, _ := overTLS(t, client, server)
+		start := time.Now()
+		_, err := NewClient(doneContext(), secure, nil)
+		wantError(t, err, context.Canceled)
+		if took := time.Since(start); took > 0 {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
 // timeless is a connection without deadlines.
 type timeless struct{ net.Conn }
 
