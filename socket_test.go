@@ -225,6 +225,34 @@ func TestConnReadsBehindAWriter(t *testing.T) {
 	wantError(t, c.DeleAll(background, 1, 2), os.ErrDeadlineExceeded)
 }
 
+// trickle is a line of ten octets a second.
+type trickle struct{ net.Conn }
+
+func (c trickle) Read(p []byte) (int, error) {
+	time.Sleep(100 * time.Millisecond)
+	return c.Conn.Read(p[:1])
+}
+
+// TestConnOfARecordThatTrickles: what comes slowly is no silence, though a batch gets nothing of a record before its last octet.
+func TestConnOfARecordThatTrickles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := strings.Repeat("line\r\n", 20)
+		srv := pop3test.NewUnstartedServer(pop3test.Messages(text, text))
+		defer srv.Close()
+		c, err := DialTLS(background, "localhost", &Options{
+			Dialer:    &dialer{conn: trickle{srv.PipeTLS()}},
+			TLSConfig: pop3test.TLSConfig(),
+			Timeout:   time.Second,
+		})
+		must(t, err)
+		defer c.Close()
+		must(t, c.Login(background, "user", "secret"))
+		for m, err := range c.RetrAll(background, 1, 2) {
+			readAll(t, m, err, text)
+		}
+	})
+}
+
 // TestConnRefusedUnderTLS: nor does a client that is none wait for the peer.
 func TestConnRefusedUnderTLS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -161,7 +161,8 @@ func (p *Process) Stop() {
 }
 
 // Kill ends the program and all that it has started at once, and returns when nothing listens at its
-// addresses any more: of what it has started, and is nobody's to wait for, some may take a moment to die.
+// addresses any more, or after ten seconds: what it has started is nobody's to wait for, and may take a
+// moment to die.
 func (p *Process) Kill() {
 	p.stop.Do(func() {
 		p.guard.Close()
@@ -178,7 +179,7 @@ func (p *Process) Kill() {
 }
 
 func listens(addr string) bool {
-	conn, err := net.Dial("tcp", addr)
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
 		return false
 	}
