@@ -24,6 +24,17 @@ func (w blockingWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// stuckIn has a goroutine write m to w, and returns when that waits in w. What becomes of it is sent to written.
+func stuckIn(w io.Writer, m *Message) (written chan error) {
+	written = make(chan error, 1)
+	go func() {
+		_, err := m.WriteTo(w)
+		written <- err
+	}()
+	synctest.Wait()
+	return written
+}
+
 func TestQueueIsFirstInFirstOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
@@ -384,12 +395,7 @@ func TestSlowWriteIsAStall(t *testing.T) {
 		m, err := c.Retr(background, 1)
 		must(t, err)
 		w := make(blockingWriter)
-		written := make(chan error)
-		go func() {
-			_, err := m.WriteTo(w)
-			written <- err
-		}()
-		synctest.Wait()
+		written := stuckIn(w, m)
 		wantError(t, c.Dele(background, 1), ErrBusy)
 		close(w)
 		must(t, <-written) // the session is unharmed
@@ -477,12 +483,7 @@ func TestQuitOverAForgottenMessage(t *testing.T) {
 				m, err := c.Retr(background, 2)
 				must(t, err)
 				w := make(blockingWriter)
-				written := make(chan error)
-				go func() {
-					_, err := m.WriteTo(w)
-					written <- err
-				}()
-				synctest.Wait()
+				written := stuckIn(w, m)
 				must(t, c.Quit(background))
 				close(w)
 				wantError(t, <-written, ErrClosed)
@@ -511,12 +512,7 @@ func TestDiscardingLeavesTheWritersOctetsAlone(t *testing.T) {
 				m, err := c.Retr(background, 1)
 				must(t, err)
 				w := &lateWriter{wake: make(chan struct{})}
-				written := make(chan error)
-				go func() {
-					_, err := m.WriteTo(w)
-					written <- err
-				}()
-				synctest.Wait()
+				written := stuckIn(w, m)
 				must(t, discard(c, m))
 				close(w.wake)
 				wantError(t, <-written, ErrClosed)
@@ -713,12 +709,7 @@ func TestCloseOverAnIdleMessage(t *testing.T) {
 		m, err := c.Retr(background, 1)
 		must(t, err)
 		w := make(blockingWriter)
-		written := make(chan error, 1)
-		go func() {
-			_, err := m.WriteTo(w)
-			written <- err
-		}()
-		synctest.Wait()
+		written := stuckIn(w, m)
 		queued := make(chan error, 1)
 		go func() { queued <- c.Noop(background) }()
 		synctest.Wait()

@@ -201,12 +201,7 @@ func TestMessageCloseDuringWriteTo(t *testing.T) {
 		m, err := c.Retr(background, 1)
 		must(t, err)
 		w := make(blockingWriter)
-		written := make(chan error)
-		go func() {
-			_, err := m.WriteTo(w)
-			written <- err
-		}()
-		synctest.Wait()
+		written := stuckIn(w, m)
 		if _, err := m.Read(make([]byte, 1)); err == nil || err == io.EOF {
 			t.Errorf("Read during WriteTo: %v", err)
 		}
