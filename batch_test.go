@@ -41,6 +41,25 @@ func batchClient(t *testing.T, conn net.Conn, opts pop3.Options) *pop3.Client {
 	return c
 }
 
+// pipelining connects a client to a server that lists PIPELINING, and to what comes then does as it is told.
+func pipelining(t *testing.T, opts pop3.Options, serve func(server net.Conn)) *pop3.Client {
+	t.Helper()
+	client, server := net.Pipe()
+	t.Cleanup(func() { server.Close() })
+	go func() {
+		io.WriteString(server, "+OK\r\n")
+		server.Read(make([]byte, 100)) // CAPA
+		io.WriteString(server, "+OK\r\nPIPELINING\r\n.\r\n")
+		serve(server)
+	}()
+	c, err := pop3.NewClient(t.Context(), client, &opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 func upTo(n int) []int {
 	numbers := make([]int, n)
 	for i := range numbers {
@@ -294,20 +313,11 @@ func TestBatchCutAnywhere(t *testing.T) {
 	}
 	for cut := range len(response) {
 		synctest.Test(t, func(t *testing.T) {
-			client, server := net.Pipe()
-			go func() {
-				buf := make([]byte, 100)
-				io.WriteString(server, "+OK\r\n")
-				server.Read(buf) // CAPA
-				io.WriteString(server, "+OK\r\nPIPELINING\r\n.\r\n")
-				server.Read(buf) // the batch
+			c := pipelining(t, pop3.Options{}, func(server net.Conn) {
+				server.Read(make([]byte, 100)) // the batch
 				io.WriteString(server, response[len("+OK\r\n"):max(cut, 5)])
 				server.Close()
-			}()
-			c, err := pop3.NewClient(t.Context(), client, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			})
 			whole, failed := 0, false
 			for m, err := range c.RetrAll(context.Background(), 1, 2, 3) {
 				text, rerr := io.ReadAll(m)
@@ -421,24 +431,15 @@ func TestBatchLeftBeforeItsEnd(t *testing.T) {
 		"three\r\n.\r\n": `RETR 3: neither +OK nor -ERR: "three"`,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			client, server := net.Pipe()
-			go func() {
-				buf := make([]byte, 1000)
-				io.WriteString(server, "+OK\r\n")
-				server.Read(buf) // CAPA
-				io.WriteString(server, "+OK\r\nPIPELINING\r\n.\r\n")
-				server.Read(buf)
+			c := pipelining(t, pop3.Options{}, func(server net.Conn) {
+				server.Read(make([]byte, 1000))
 				io.WriteString(server, "+OK\r\none\r\n.\r\n+OK\r\ntwo\r\n.\r\n"+rest)
 				server.Close()
-			}()
-			c, err := pop3.NewClient(t.Context(), client, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			})
 			for range c.RetrAll(t.Context(), 1, 2, 3, 4) {
 				break
 			}
-			if err = c.Noop(t.Context()); !errors.Is(err, pop3.ErrClosed) || !strings.Contains(err.Error(), want) {
+			if err := c.Noop(t.Context()); !errors.Is(err, pop3.ErrClosed) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%q: NOOP: %v, want %s", rest, err, want)
 			}
 		})
@@ -448,20 +449,10 @@ func TestBatchLeftBeforeItsEnd(t *testing.T) {
 // A server may answer what it has not read. Then nobody reads any more, and the writer must not be waited for without end.
 func TestBatchAnsweredAndNotRead(t *testing.T) {
 	unread := func(t *testing.T, timeout time.Duration) (c *pop3.Client, deleted chan error) {
-		client, server := net.Pipe()
-		t.Cleanup(func() { server.Close() })
-		go func() {
-			buf := make([]byte, 1000)
-			io.WriteString(server, "+OK\r\n")
-			server.Read(buf) // CAPA
-			io.WriteString(server, "+OK\r\nPIPELINING\r\n.\r\n")
+		c = pipelining(t, pop3.Options{Timeout: timeout}, func(server net.Conn) {
 			time.Sleep(time.Second)
 			io.WriteString(server, "+OK\r\n+OK\r\n")
-		}()
-		c, err := pop3.NewClient(t.Context(), client, &pop3.Options{Timeout: timeout})
-		if err != nil {
-			t.Fatal(err)
-		}
+		})
 		deleted = make(chan error, 1)
 		go func() { deleted <- c.DeleAll(t.Context(), 1, 2) }()
 		time.Sleep(2 * time.Second)
@@ -497,20 +488,10 @@ func TestBatchAnsweredAndNotRead(t *testing.T) {
 // the message would be taken for deleted.
 func TestBatchAnsweredBeforeItIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client, server := net.Pipe()
-		defer server.Close()
-		go func() {
-			buf := make([]byte, 1000)
-			io.WriteString(server, "+OK\r\n")
-			server.Read(buf) // CAPA
-			io.WriteString(server, "+OK\r\nPIPELINING\r\n.\r\n")
-			server.Read(buf) // the first commands, and no others
+		c := pipelining(t, pop3.Options{}, func(server net.Conn) {
+			server.Read(make([]byte, 1000)) // the first commands, and no others
 			io.WriteString(server, strings.Repeat("+OK\r\n", 500))
-		}()
-		c, err := pop3.NewClient(t.Context(), client, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		})
 		var nonsense *pop3.ProtocolError
 		if err := c.DeleAll(t.Context(), upTo(500)...); !errors.As(err, &nonsense) {
 			t.Errorf("error %v", err)

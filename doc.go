@@ -107,10 +107,10 @@
 // # Security
 //
 // The name of the server is verified; without a TLSConfig TLS is 1.2 or newer. A password is sent only over TLS, unless
-// [Options].AllowInsecureLogin is set: else [ErrInsecureLogin], and the password is not sent. So it is with the SASL mechanisms that show
-// the secret: PLAIN, LOGIN, XOAUTH2, OAUTHBEARER. APOP hides the password from listeners, but its MD5 digest can be
-// attacked by trying passwords, and it proves nothing about the server: prefer TLS, where a challenge is
-// still answered by APOP.
+// [Options].AllowInsecureLogin is set; without either it is [ErrInsecureLogin]. So it is with the SASL mechanisms that
+// show the secret: PLAIN, LOGIN, XOAUTH2, OAUTHBEARER. APOP hides the password from listeners, but its MD5 digest can be
+// attacked by trying passwords, and it proves nothing about the server: prefer TLS, where a challenge is still answered
+// by APOP.
 //
 // STLS can be stripped by whoever sits on the line: [DialStartTLS] fails then, Login says ErrInsecureLogin unless
 // insecure logins are allowed (or the greeting has a challenge, which needs no TLS). [DialTLS] has nothing to be stripped. Whatever arrives between
@@ -119,9 +119,9 @@
 //
 // CR, LF and NUL in an argument are refused before anything is sent. What the server sends while nothing was asked is
 // logged and dropped, and not taken for the answer to the next command. It is looked for before a command is written, unless the
-// last answer was read less than a moment ago: 100 µs on TCP under Unix, 10 ms where looking takes a wait
-// (other systems, wrapped connections and those of proxies, a *tls.Conn given to [NewClient], net.Pipe). Before QUIT it is always looked for. Where a connection
-// has no deadlines, as in an SSH tunnel, nobody can look.
+// last answer was read less than a moment ago: 100 µs on TCP under Unix, 10 ms where looking takes a wait (other systems,
+// wrapped connections and those of proxies, a *tls.Conn given to [NewClient], net.Pipe). Before QUIT it is always looked
+// for. Where a connection has no deadlines, as in an SSH tunnel, nobody can look.
 //
 // Passwords, digests, tokens and SASL responses are replaced in errors, in the log and in the transcript of DebugWriter,
 // even where the server echoes them. Control characters from the server are escaped in the text of errors. A message is not looked into: what it holds is as trustworthy as its sender.
