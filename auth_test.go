@@ -376,7 +376,7 @@ func TestUnaskedWithinATurn(t *testing.T) {
 			S: +OK\r\n+OK deleted
 			C: DELE 2
 			S: -ERR no`)
-		refusedWith("DELE 2", "no")(t, c.DeleAll(background, 1, 2))
+		refusedWith("DELE 2", "no")(t, c.DeleAll(background, []int{1, 2}))
 	})
 	t.Run("batch, sent ahead", func(t *testing.T) {
 		c := dialogue(t, nil, `
@@ -385,7 +385,7 @@ func TestUnaskedWithinATurn(t *testing.T) {
 			C: DELE 1
 			C: DELE 2
 			S: +OK\r\n-ERR no`)
-		refusedWith("DELE 2", "no")(t, c.DeleAll(background, 1, 2))
+		refusedWith("DELE 2", "no")(t, c.DeleAll(background, []int{1, 2}))
 	})
 }
 

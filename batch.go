@@ -25,12 +25,12 @@ const (
 // server refuses is yielded too: its Read says the *ServerError. An error ends the loop: the session is broken, or a number was
 // below 1 and nothing was sent. Breaking out leaves the session usable. Other commands wait for the loop like for an open message:
 // to delete what was fetched, call DeleAll behind it.
-func (c *Client) RetrAll(ctx context.Context, numbers ...int) iter.Seq2[*Message, error] {
+func (c *Client) RetrAll(ctx context.Context, numbers []int) iter.Seq2[*Message, error] {
 	return c.messages(ctx, "RetrAll", numbers, func(n int) string { return "RETR " + strconv.Itoa(n) })
 }
 
 // TopAll is RetrAll with the header and so many lines of the body of each message.
-func (c *Client) TopAll(ctx context.Context, lines int, numbers ...int) iter.Seq2[*Message, error] {
+func (c *Client) TopAll(ctx context.Context, numbers []int, lines int) iter.Seq2[*Message, error] {
 	if lines < 0 {
 		numbers = []int{0} // refused
 	}
@@ -39,7 +39,7 @@ func (c *Client) TopAll(ctx context.Context, lines int, numbers ...int) iter.Seq
 
 // DeleAll marks messages as deleted, in one turn of the session. The error joins a *ServerError for each number refused
 // with what broke the session, if anything did.
-func (c *Client) DeleAll(ctx context.Context, numbers ...int) error {
+func (c *Client) DeleAll(ctx context.Context, numbers []int) error {
 	b, err := c.beginBatch(ctx, "DeleAll", numbers, false, func(n int) string { return "DELE " + strconv.Itoa(n) })
 	if b == nil {
 		return err

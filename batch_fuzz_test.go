@@ -260,11 +260,11 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 	}
 	switch command {
 	case "RETR %":
-		loop(c.RetrAll(background, numbers...))
+		loop(c.RetrAll(background, numbers))
 	case "TOP % 7":
-		loop(c.TopAll(background, 7, numbers...))
+		loop(c.TopAll(background, numbers, 7))
 	case "DELE %":
-		err = c.DeleAll(background, numbers...)
+		err = c.DeleAll(background, numbers)
 	}
 	time.Sleep(conn.waits)
 

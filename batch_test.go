@@ -91,7 +91,7 @@ func TestRetrAll(t *testing.T) {
 				}
 				c := batchClient(t, s.Pipe(), opts)
 				want := 0
-				for m, err := range c.RetrAll(t.Context(), upTo(700)...) {
+				for m, err := range c.RetrAll(t.Context(), upTo(700)) {
 					want++
 					if err != nil || m.Number != want {
 						t.Fatalf("step %d: message %d, %v", want, m.Number, err)
@@ -129,7 +129,7 @@ func TestBatchLeavesTheSessionInStep(t *testing.T) {
 		c := batchClient(t, s.Pipe(), pop3.Options{})
 		for stop := range 100 {
 			n := 0
-			for m, err := range c.RetrAll(t.Context(), upTo(500)...) {
+			for m, err := range c.RetrAll(t.Context(), upTo(500)) {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -152,7 +152,7 @@ func TestBatchMessageEndsWithItsStep(t *testing.T) {
 		s := batchServer(t, 3)
 		c := batchClient(t, s.Pipe(), pop3.Options{})
 		var before *pop3.Message
-		for m, err := range c.TopAll(t.Context(), 1, 3, 1, 2) {
+		for m, err := range c.TopAll(t.Context(), []int{3, 1, 2}, 1) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -170,7 +170,7 @@ func TestDeleAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := batchServer(t, 300)
 		c := batchClient(t, s.Pipe(), pop3.Options{})
-		err := c.DeleAll(t.Context(), append(upTo(299), 5, 999)...)
+		err := c.DeleAll(t.Context(), append(upTo(299), 5, 999))
 		var refused *pop3.ServerError
 		if !errors.As(err, &refused) || refused.Command != "DELE 5" || !strings.Contains(err.Error(), "DELE 999") {
 			t.Errorf("refusals are %v", err)
@@ -189,17 +189,17 @@ func TestBatchRefusesNumbersUnsent(t *testing.T) {
 		s := batchServer(t, 3)
 		c := batchClient(t, s.Pipe(), pop3.Options{})
 		before := len(s.Commands())
-		for m, err := range c.RetrAll(t.Context(), 1, 0) {
+		for m, err := range c.RetrAll(t.Context(), []int{1, 0}) {
 			if m == nil || err == nil {
 				t.Errorf("%v, %v", m, err)
 			}
 		}
-		for range c.TopAll(t.Context(), -1, 1) {
+		for range c.TopAll(t.Context(), []int{1}, -1) {
 		}
-		if err := c.DeleAll(t.Context(), 1, -1); err == nil {
+		if err := c.DeleAll(t.Context(), []int{1, -1}); err == nil {
 			t.Error("DeleAll took a number below 1")
 		}
-		for range c.RetrAll(t.Context()) {
+		for range c.RetrAll(t.Context(), nil) {
 			t.Error("a step without a number")
 		}
 		if sent := s.Commands()[before:]; len(sent) > 0 {
@@ -216,7 +216,7 @@ func TestQuitAndOthersInsideABatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := 0
-		for m, err := range c.RetrAll(t.Context(), upTo(400)...) {
+		for m, err := range c.RetrAll(t.Context(), upTo(400)) {
 			n++
 			if n == 1 {
 				start := time.Now()
@@ -290,7 +290,7 @@ func TestBatchNeverDeadlocks(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := 0
-		for m, err := range c.RetrAll(t.Context(), upTo(500)...) {
+		for m, err := range c.RetrAll(t.Context(), upTo(500)) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -319,7 +319,7 @@ func TestBatchCutAnywhere(t *testing.T) {
 				server.Close()
 			})
 			whole, failed := 0, false
-			for m, err := range c.RetrAll(context.Background(), 1, 2, 3) {
+			for m, err := range c.RetrAll(context.Background(), []int{1, 2, 3}) {
 				text, rerr := io.ReadAll(m)
 				if err == nil {
 					err = rerr
@@ -356,14 +356,14 @@ func TestBatchRoundTrips(t *testing.T) {
 			run  func()
 		}{
 			{"RetrAll", func() {
-				for m, err := range c.RetrAll(t.Context(), upTo(500)...) {
+				for m, err := range c.RetrAll(t.Context(), upTo(500)) {
 					if _, rerr := io.Copy(io.Discard, m); err != nil || rerr != nil {
 						t.Fatal(err, rerr)
 					}
 				}
 			}},
 			{"DeleAll", func() {
-				if err := c.DeleAll(t.Context(), upTo(500)...); err != nil {
+				if err := c.DeleAll(t.Context(), upTo(500)); err != nil {
 					t.Fatal(err)
 				}
 			}},
@@ -391,7 +391,7 @@ func TestQuitBesideABatch(t *testing.T) {
 			quit <- c.Quit(context.Background())
 		}()
 		steps := 0
-		for m, err := range c.RetrAll(t.Context(), 1, 2, 3) {
+		for m, err := range c.RetrAll(t.Context(), []int{1, 2, 3}) {
 			time.Sleep(25 * time.Second)
 			if steps++; err == nil {
 				_, err = m.Read(make([]byte, 1))
@@ -411,7 +411,7 @@ func TestBatchKeepsItsNumbers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := batchClient(t, batchServer(t, 100).Pipe(), pop3.Options{})
 		numbers, want := upTo(100), 0
-		for m, err := range c.RetrAll(t.Context(), numbers...) {
+		for m, err := range c.RetrAll(t.Context(), numbers) {
 			clear(numbers)
 			want++
 			if text, rerr := io.ReadAll(m); err != nil || rerr != nil || !strings.HasSuffix(string(text), fmt.Sprintf("message %d\r\n", want)) {
@@ -436,7 +436,7 @@ func TestBatchLeftBeforeItsEnd(t *testing.T) {
 				io.WriteString(server, "+OK\r\none\r\n.\r\n+OK\r\ntwo\r\n.\r\n"+rest)
 				server.Close()
 			})
-			for range c.RetrAll(t.Context(), 1, 2, 3, 4) {
+			for range c.RetrAll(t.Context(), []int{1, 2, 3, 4}) {
 				break
 			}
 			if err := c.Noop(t.Context()); !errors.Is(err, pop3.ErrClosed) || !strings.Contains(err.Error(), want) {
@@ -454,7 +454,7 @@ func TestBatchAnsweredAndNotRead(t *testing.T) {
 			io.WriteString(server, "+OK\r\n+OK\r\n")
 		})
 		deleted = make(chan error, 1)
-		go func() { deleted <- c.DeleAll(t.Context(), 1, 2) }()
+		go func() { deleted <- c.DeleAll(t.Context(), []int{1, 2}) }()
 		time.Sleep(2 * time.Second)
 		return c, deleted
 	}
@@ -493,7 +493,7 @@ func TestBatchAnsweredBeforeItIsSent(t *testing.T) {
 			io.WriteString(server, strings.Repeat("+OK\r\n", 500))
 		})
 		var nonsense *pop3.ProtocolError
-		if err := c.DeleAll(t.Context(), upTo(500)...); !errors.As(err, &nonsense) {
+		if err := c.DeleAll(t.Context(), upTo(500)); !errors.As(err, &nonsense) {
 			t.Errorf("error %v", err)
 		}
 		if err := c.Noop(t.Context()); !errors.Is(err, pop3.ErrClosed) {

@@ -284,7 +284,7 @@ func listings(command string) []contender {
 }
 
 // readListing counts the entries of a listing, by C or by All.
-func readListing[T any](list func(*Client, context.Context) (*Listing[T], error), byC bool) func(*memConn) int {
+func readListing[T Entry | UID](list func(*Client, context.Context) (*Listing[T], error), byC bool) func(*memConn) int {
 	return func(conn *memConn) (n int) {
 		c, err := NewClient(background, conn, &Options{Timeout: -1})
 		if err != nil {
@@ -385,7 +385,7 @@ var batches = []struct {
 	run  func(c *Client, numbers []int) error
 }{
 	{"RetrAll", func(c *Client, numbers []int) error {
-		for m, err := range c.RetrAll(background, numbers...) {
+		for m, err := range c.RetrAll(background, numbers) {
 			if err != nil {
 				return err
 			}
@@ -396,7 +396,7 @@ var batches = []struct {
 		return nil
 	}},
 	{"DeleAll", func(c *Client, numbers []int) error {
-		if err := c.DeleAll(background, numbers...); err != nil {
+		if err := c.DeleAll(background, numbers); err != nil {
 			return err
 		}
 		return c.Rset(background) // one more round trip

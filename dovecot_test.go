@@ -202,7 +202,7 @@ func TestDovecotEveryMethod(t *testing.T) {
 		t.Errorf("TOP 1 1 is %q, %v", text, err)
 	}
 	i := 0
-	for m, err := range c.RetrAll(t.Context(), 1, 99, 2, 3) {
+	for m, err := range c.RetrAll(t.Context(), []int{1, 99, 2, 3}) {
 		check("RetrAll", err)
 		text, err := io.ReadAll(m)
 		if m.Number == 99 {
@@ -223,7 +223,7 @@ func TestDovecotEveryMethod(t *testing.T) {
 	check("DELE", c.Dele(t.Context(), 1))
 	check("RSET", c.Rset(t.Context()))
 	check("DELE", c.Dele(t.Context(), 1))
-	check("DeleAll", c.DeleAll(t.Context(), 2, 3))
+	check("DeleAll", c.DeleAll(t.Context(), []int{2, 3}))
 	if _, err := c.Short(t.Context(), "XTND", "XMIT"); err == nil {
 		t.Error("XTND accepted")
 	}
@@ -233,7 +233,7 @@ func TestDovecotEveryMethod(t *testing.T) {
 	if n := count(c); n != len(want) {
 		t.Fatalf("%d messages left after a session without QUIT", n)
 	}
-	check("DeleAll", c.DeleAll(t.Context(), 1, 2, 3))
+	check("DeleAll", c.DeleAll(t.Context(), []int{1, 2, 3}))
 	check("QUIT", c.Quit(t.Context()))
 	c = open()
 	if n := count(c); n != len(want)-3 {

@@ -20,7 +20,7 @@ type UID struct {
 }
 
 // A form is how the lines of one kind of listing are read.
-type form[T any] struct {
+type form[T Entry | UID] struct {
 	// plain appends entries to a batch, up to its capacity, as long as lines are in the form that all servers use, which can be
 	// read in one go, and returns the octets used. lines ends in CRLF. text is the same as lines, to cut strings from, or "".
 	plain func(batch []T, lines []byte, text string, maxLine int) ([]T, int)

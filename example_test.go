@@ -174,7 +174,7 @@ func ExampleClient_RetrAll() {
 	defer c.Close()
 
 	var stored []int
-	for m, err := range c.RetrAll(ctx, 1, 3, 5, 7) {
+	for m, err := range c.RetrAll(ctx, []int{1, 3, 5, 7}) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -189,7 +189,7 @@ func ExampleClient_RetrAll() {
 		}
 		stored = append(stored, m.Number)
 	}
-	if err := c.DeleAll(ctx, stored...); err != nil {
+	if err := c.DeleAll(ctx, stored); err != nil {
 		log.Fatal(err)
 	}
 	if err := c.Quit(ctx); err != nil {

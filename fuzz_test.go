@@ -373,7 +373,7 @@ func takeStep(t *testing.T, c *Client, conn *memory, step byte) (data string, er
 			}
 		}
 	case 'b':
-		for m, broke := range c.RetrAll(background, 1, 2, 3) {
+		for m, broke := range c.RetrAll(background, []int{1, 2, 3}) {
 			if m == nil {
 				t.Fatal("a batch yields no message")
 			}
@@ -388,7 +388,7 @@ func takeStep(t *testing.T, c *Client, conn *memory, step byte) (data string, er
 			}
 		}
 	case 'D':
-		err = c.DeleAll(background, 1, 2, 3)
+		err = c.DeleAll(background, []int{1, 2, 3})
 	case 'z':
 		err = c.StartTLS(background, nil)
 	case 'x':

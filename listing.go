@@ -19,7 +19,7 @@ const (
 //
 // Memory is constant while nobody else wants the session. As soon as another command does, the rest is read into memory
 // and the wire is free; so commands may be called inside the loop.
-type Listing[T any] struct {
+type Listing[T Entry | UID] struct {
 	s    *session
 	hold hold
 	form *form[T]
@@ -46,7 +46,7 @@ type Listing[T any] struct {
 	shut    bool       // ch is closed
 }
 
-func newListing[T any](s *session, max int, form *form[T]) *Listing[T] {
+func newListing[T Entry | UID](s *session, max int, form *form[T]) *Listing[T] {
 	return &Listing[T]{s: s, form: form, max: max, quit: make(chan struct{}), wire: make(chan struct{}, 1)}
 }
 
@@ -158,6 +158,19 @@ func (l *Listing[T]) All() iter.Seq2[T, error] {
 			}
 		}
 	}
+}
+
+// Slice returns all entries that have not been taken yet. If the listing is incomplete, it returns the entries before the
+// error, and the error.
+func (l *Listing[T]) Slice() ([]T, error) {
+	var entries []T
+	for e, err := range l.All() {
+		if err != nil {
+			return entries, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
 }
 
 // Err returns why the listing ended before its end; nil while it goes on, once it is complete, and after Stop.

@@ -21,7 +21,7 @@ import (
 )
 
 // collect takes all entries of a listing, by one view or the other.
-func collect[T any](l *Listing[T], byC bool) (entries []T, err error) {
+func collect[T Entry | UID](l *Listing[T], byC bool) (entries []T, err error) {
 	if byC {
 		for e := range l.C() {
 			entries = append(entries, e)
@@ -798,7 +798,7 @@ func TestMalformedLine(t *testing.T) {
 	}
 }
 
-func countEntries[T any](t *testing.T, c *Client, list func(context.Context) (*Listing[T], error), spilled, byC bool) (int, error) {
+func countEntries[T Entry | UID](t *testing.T, c *Client, list func(context.Context) (*Listing[T], error), spilled, byC bool) (int, error) {
 	t.Helper()
 	l, err := list(background)
 	must(t, err)
@@ -1032,4 +1032,24 @@ func (c *countingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.octets += int64(n)
 	return n, err
+}
+
+func TestListingSlice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := dialogue(t, nil, "\nC: LIST\nS: +OK\nS: 1 10\nS: 3 30\nS: .\nC: UIDL\nS: +OK\nS: 1 a\nS: x\nS: 2 b\nS: .\nC: NOOP\nS: +OK")
+		l, err := c.List(background)
+		must(t, err)
+		sizes, err := l.Slice()
+		must(t, err)
+		if want := []Entry{{1, 10}, {3, 30}}; !slices.Equal(sizes, want) {
+			t.Errorf("got %v, want %v", sizes, want)
+		}
+		u, err := c.UIDL(background)
+		must(t, err)
+		ids, err := u.Slice()
+		if malformed := new(ProtocolError); !errors.As(err, &malformed) || !slices.Equal(ids, []UID{{1, "a"}}) {
+			t.Errorf("got %v, %v, want the entry before the malformed line and a *ProtocolError", ids, err)
+		}
+		must(t, c.Noop(background))
+	})
 }

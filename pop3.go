@@ -223,7 +223,7 @@ func (c *Client) UIDL(ctx context.Context) (*Listing[UID], error) {
 	return list(ctx, c, "UIDL", uids)
 }
 
-func list[T any](ctx context.Context, c *Client, command string, form *form[T]) (*Listing[T], error) {
+func list[T Entry | UID](ctx context.Context, c *Client, command string, form *form[T]) (*Listing[T], error) {
 	l := newListing(c.s, c.opts.MaxEntries, form)
 	l.hold = hold{ctx: ctx, name: command, advice: "Stop it"}
 	if err := c.s.begin(&l.hold); err != nil {

@@ -209,14 +209,14 @@ func TestArguments(t *testing.T) {
 		"Top lines":      func(c *Client) error { _, err := c.Top(background, 1, -1); return err },
 		"Dele 0":         func(c *Client) error { return c.Dele(background, 0) },
 		"Dele -7":        func(c *Client) error { return c.Dele(background, -7) },
-		"DeleAll":        func(c *Client) error { return c.DeleAll(background, 1, 0) },
+		"DeleAll":        func(c *Client) error { return c.DeleAll(background, []int{1, 0}) },
 		"RetrAll": func(c *Client) (err error) {
-			for _, err = range c.RetrAll(background, 1, 2, -3) {
+			for _, err = range c.RetrAll(background, []int{1, 2, -3}) {
 			}
 			return err
 		},
 		"TopAll": func(c *Client) (err error) {
-			for _, err = range c.TopAll(background, -1, 1) {
+			for _, err = range c.TopAll(background, []int{1}, -1) {
 			}
 			return err
 		},

@@ -911,7 +911,7 @@ func TestUnaskedOctetsAreDropped(t *testing.T) {
 				C: RETR 3
 				S: +OK\r\nthree\r\n.`)
 			texts := []string{"", "two\r\n", "three\r\n"}
-			for m, err := range c.RetrAll(background, 1, 2, 3) {
+			for m, err := range c.RetrAll(background, []int{1, 2, 3}) {
 				if m.Number > 1 {
 					readAll(t, m, err, texts[m.Number-1])
 				}

@@ -222,7 +222,7 @@ func TestConnReadsBehindAWriter(t *testing.T) {
 		say(t, server, "\x17\x03\x03\x00\x20no record of this connection's !!")
 	}()
 	c := connect(t, &Options{Timeout: 50 * time.Millisecond}, secure)
-	wantError(t, c.DeleAll(background, 1, 2), os.ErrDeadlineExceeded)
+	wantError(t, c.DeleAll(background, []int{1, 2}), os.ErrDeadlineExceeded)
 }
 
 // trickle is a line of ten octets a second.
@@ -247,7 +247,7 @@ func TestConnOfARecordThatTrickles(t *testing.T) {
 		must(t, err)
 		defer c.Close()
 		must(t, c.Login(background, "user", "secret"))
-		for m, err := range c.RetrAll(background, 1, 2) {
+		for m, err := range c.RetrAll(background, []int{1, 2}) {
 			readAll(t, m, err, text)
 		}
 	})

@@ -180,14 +180,14 @@ func perform(ctx context.Context, t *testing.T, c *pop3.Client, words []string) 
 		return message(m, err)
 	case "retrall":
 		var all []string
-		for m, err := range c.RetrAll(ctx, n...) {
+		for m, err := range c.RetrAll(ctx, n) {
 			all = append(all, message(m, err))
 		}
 		return strings.Join(all, "\n")
 	case "dele":
 		err = c.Dele(ctx, n[0])
 	case "deleall":
-		err = c.DeleAll(ctx, n...)
+		err = c.DeleAll(ctx, n)
 	case "noop":
 		err = c.Noop(ctx)
 	case "utf8":
@@ -272,7 +272,7 @@ func capabilities(caps pop3.Capabilities) string {
 	return strings.Join(all, ", ")
 }
 
-func entries[T any](l *pop3.Listing[T], err error) string {
+func entries[T pop3.Entry | pop3.UID](l *pop3.Listing[T], err error) string {
 	if err != nil {
 		return failure(err)
 	}

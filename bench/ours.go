@@ -70,7 +70,7 @@ func runOurs(mode string, args []string) error {
 			}
 		}
 	case "retrall":
-		for m, err := range c.RetrAll(ctx, numbers...) {
+		for m, err := range c.RetrAll(ctx, numbers) {
 			if err != nil {
 				return err
 			}
@@ -79,7 +79,7 @@ func runOurs(mode string, args []string) error {
 			}
 		}
 	case "maildir":
-		for m, err := range c.RetrAll(ctx, numbers...) {
+		for m, err := range c.RetrAll(ctx, numbers) {
 			if err != nil {
 				return err
 			}

@@ -117,7 +117,7 @@ func TestEnemies(t *testing.T) {
 		return nil
 	}
 	fetched := func(c *pop3.Client) error {
-		for m, err := range c.RetrAll(background, 1, 2, 3) {
+		for m, err := range c.RetrAll(background, []int{1, 2, 3}) {
 			if err == nil {
 				_, err = io.Copy(io.Discard, m)
 			}
@@ -222,7 +222,7 @@ func TestEnemies(t *testing.T) {
 		{"control characters in a refusal", after("-ERR \x1b[2J\x00\a\r\n", ""),
 			func(c *pop3.Client) error { return c.Noop(background) }, new(*pop3.ServerError), limit, true},
 		{"answers without end to commands sent ahead", ahead(3, "+OK\r\n", true), func(c *pop3.Client) error {
-			if err := c.DeleAll(background, 1, 2, 3); err != nil {
+			if err := c.DeleAll(background, []int{1, 2, 3}); err != nil {
 				return err
 			}
 			time.Sleep(time.Second) // in the bubble's time
@@ -230,7 +230,7 @@ func TestEnemies(t *testing.T) {
 		}, new(*pop3.ProtocolError), 2<<20 + limit, false},
 		{"messages too few, and silence", ahead(3, "+OK\r\none\r\n.\r\n+OK\r\n", false), fetched, os.ErrDeadlineExceeded, limit, false},
 		{"a message for a status line", ahead(3, "+OK\r\none\r\n.\r\ntwo\r\n.\r\n", false), fetched, new(*pop3.ProtocolError), limit, false},
-		{"too little", ahead(3, "+OK\r\n", false), func(c *pop3.Client) error { return c.DeleAll(background, 1, 2, 3) }, os.ErrDeadlineExceeded, limit, false},
+		{"too little", ahead(3, "+OK\r\n", false), func(c *pop3.Client) error { return c.DeleAll(background, []int{1, 2, 3}) }, os.ErrDeadlineExceeded, limit, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -103,7 +103,7 @@ func TestForgery(t *testing.T) {
 		"UIDL n":                    {[]string{"+OK", "+OK 1 " + forged}, func(c *pop3.Client) error { _, err := c.UID(background, 1); return err }},
 		"capabilities":              {[]string{"+OK", "+OK " + forged + "\r\n" + forged + "\r\n."}, func(c *pop3.Client) error { return c.StartTLS(background, nil) }},
 		"RETR":                      {[]string{"+OK", "+OK " + forged + "\r\n" + lf + "\r\n."}, func(c *pop3.Client) error { m, _ := c.Retr(background, 1); return m.Close() }},
-		"batch":                     {[]string{"+OK", "-ERR " + forged, "-ERR " + forged, "-ERR " + forged}, func(c *pop3.Client) error { return c.DeleAll(background, 1, 2) }},
+		"batch":                     {[]string{"+OK", "-ERR " + forged, "-ERR " + forged, "-ERR " + forged}, func(c *pop3.Client) error { return c.DeleAll(background, []int{1, 2}) }},
 		"challenge":                 {[]string{"+OK", "+ " + base64.StdEncoding.EncodeToString([]byte(lf)), "-ERR " + forged}, func(c *pop3.Client) error { return c.Auth(background, pop3.XOAUTH2("user", "token")) }},
 		"challenge that is no such": {[]string{"+OK", "+ " + forged, "-ERR " + forged}, func(c *pop3.Client) error { return c.Auth(background, prompts{}) }},
 		"listing": {[]string{"+OK", "+OK " + forged + "\r\n1 " + lf + "\r\n."}, func(c *pop3.Client) error {

@@ -245,16 +245,16 @@ func (m *machine) step(o op) error {
 				m.model.marked[n-1] = true
 			}
 		}
-		err := m.c.DeleAll(ctx, o.Numbers...)
+		err := m.c.DeleAll(ctx, o.Numbers)
 		if joined, ok := err.(interface{ Unwrap() []error }); ok { // what broke the session comes last
 			all := joined.Unwrap()
 			err = all[len(all)-1]
 		}
 		return m.agree(err, allowed)
 	case "retrall", "topall":
-		messages, text := m.c.RetrAll(ctx, o.Numbers...), func(n int) string { return m.model.texts[n-1] }
+		messages, text := m.c.RetrAll(ctx, o.Numbers), func(n int) string { return m.model.texts[n-1] }
 		if o.Do == "topall" {
-			messages, text = m.c.TopAll(ctx, o.K%3, o.Numbers...), func(n int) string { return m.model.top(n, o.K%3) }
+			messages, text = m.c.TopAll(ctx, o.Numbers, o.K%3), func(n int) string { return m.model.top(n, o.K%3) }
 		}
 		i := 0
 		for msg, err := range messages {

@@ -114,7 +114,7 @@ func (k *talk) work(c *pop3.Client) error {
 		return err
 	}
 	n := 0
-	for m, err := range c.RetrAll(ctx, 1, 2, 3, 4) {
+	for m, err := range c.RetrAll(ctx, []int{1, 2, 3, 4}) {
 		if err := k.message("RetrAll", m, err, texts[n]); err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (k *talk) work(c *pop3.Client) error {
 	if err := k.answered("Close", m.Close()); err != nil {
 		return err
 	}
-	if err := k.answered("DeleAll", c.DeleAll(ctx, 1, 3)); err != nil {
+	if err := k.answered("DeleAll", c.DeleAll(ctx, []int{1, 3})); err != nil {
 		return err
 	}
 	if err := k.answered("DELE", c.Dele(ctx, 2)); err != nil {

@@ -205,7 +205,7 @@ func (s *shared) use(r *rand.Rand, user int) error {
 				}
 			}
 		}
-		if err := s.c.DeleAll(ctx, numbers...); err != nil {
+		if err := s.c.DeleAll(ctx, numbers); err != nil {
 			joined, ok := err.(interface{ Unwrap() []error })
 			if !ok {
 				return err
@@ -230,9 +230,9 @@ func (s *shared) use(r *rand.Rand, user int) error {
 			numbers[i]++
 		}
 		stop := r.IntN(2 * len(numbers))
-		messages, text := s.c.RetrAll(ctx, numbers...), s.text
+		messages, text := s.c.RetrAll(ctx, numbers), s.text
 		if r.IntN(2) == 0 {
-			messages, text = s.c.TopAll(ctx, 0, numbers...), s.header
+			messages, text = s.c.TopAll(ctx, numbers, 0), s.header
 		}
 		i := 0
 		for m, err := range messages {

@@ -16,7 +16,7 @@ var batches = []testCase{
 		for n := 40; n >= 1; n-- {
 			all = append(all, n)
 		}
-		e.must(c.DeleAll(e.ctx, all[:20]...))
+		e.must(c.DeleAll(e.ctx, all[:20]))
 		if caps, err := c.Capabilities(e.ctx); err != nil || !caps.Has("PIPELINING") {
 			e.note("one at a time")
 		}
@@ -41,7 +41,7 @@ var batches = []testCase{
 		for n := 1; n <= 40; n++ {
 			all = append(all, n)
 		}
-		for m, err := range c.RetrAll(e.ctx, all...) {
+		for m, err := range c.RetrAll(e.ctx, all) {
 			e.must(err)
 			if m.Number == 5 {
 				break
@@ -59,9 +59,9 @@ func (e *env) batch(c *pop3.Client) {
 	e.Helper()
 	wanted := []int{3, 1, 40, 99, 3, 2}
 	for _, top := range []bool{false, true} {
-		seq := c.RetrAll(e.ctx, wanted...)
+		seq := c.RetrAll(e.ctx, wanted)
 		if top {
-			seq = c.TopAll(e.ctx, 0, wanted...)
+			seq = c.TopAll(e.ctx, wanted, 0)
 		}
 		var got []int
 		for m, err := range seq {

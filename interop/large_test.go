@@ -54,7 +54,7 @@ var sizes = []testCase{
 		for n := 1; n <= 1000; n++ {
 			wanted = append(wanted, n)
 		}
-		for m, err := range c.RetrAll(e.ctx, wanted...) {
+		for m, err := range c.RetrAll(e.ctx, wanted) {
 			e.must(err)
 			if got := e.text(m, nil); !strings.HasSuffix(got, fmt.Sprintf("\r\nbody %d\r\n", m.Number)) {
 				e.Fatalf("message %d: %q", m.Number, got)

@@ -205,7 +205,7 @@ func (e *env) uidl(c *pop3.Client) []pop3.UID {
 }
 
 // collect reads a listing to its end.
-func collect[T any](e *env, list func(context.Context) (*pop3.Listing[T], error)) []T {
+func collect[T pop3.Entry | pop3.UID](e *env, list func(context.Context) (*pop3.Listing[T], error)) []T {
 	e.Helper()
 	l, err := list(e.ctx)
 	e.must(err)
