@@ -60,7 +60,7 @@ func TestPlainLines(t *testing.T) {
 	}
 }
 
-func checkPlain[T comparable](t *testing.T, f *form[T], lines string, maxLine, plain int) {
+func checkPlain[T Entry | UID](t *testing.T, f *form[T], lines string, maxLine, plain int) {
 	t.Helper()
 	var want []T
 	taken := ""
