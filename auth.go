@@ -36,11 +36,11 @@ func (c *Client) Login(ctx context.Context, user, password string) error {
 	if err := checkText(user, password); err != nil {
 		return err
 	}
-	h := &hold{ctx: ctx, name: "login", advice: "wait for it"}
-	if err := c.s.begin(h); err != nil {
+	h := &lease{ctx: ctx, name: "login", hint: "wait for it"}
+	if err := c.s.acquire(h); err != nil {
 		return err
 	}
-	defer c.s.end(h)
+	defer c.s.release(h)
 	caps, err := c.knownCapabilities(h)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func (c *Client) User(ctx context.Context, name string) error {
 	if err := checkText(name); err != nil {
 		return err
 	}
-	_, err := c.s.short(ctx, "USER "+name)
+	_, err := c.s.cmd(ctx, "USER "+name)
 	return err
 }
 
@@ -86,7 +86,7 @@ func (c *Client) Pass(ctx context.Context, password string) error {
 	if err := checkText(password); err != nil {
 		return err
 	}
-	return c.inTurn(ctx, "PASS", func(h *hold) error {
+	return c.do(ctx, "PASS", func(h *lease) error {
 		if !c.mayShowSecrets() {
 			return ErrInsecureLogin
 		}
@@ -94,17 +94,17 @@ func (c *Client) Pass(ctx context.Context, password string) error {
 	})
 }
 
-// inTurn does something in one turn of the session.
-func (c *Client) inTurn(ctx context.Context, name string, do func(h *hold) error) error {
-	h := &hold{ctx: ctx, name: name, advice: "wait for it"}
-	if err := c.s.begin(h); err != nil {
+// do does something in one turn of the session.
+func (c *Client) do(ctx context.Context, name string, do func(h *lease) error) error {
+	h := &lease{ctx: ctx, name: name, hint: "wait for it"}
+	if err := c.s.acquire(h); err != nil {
 		return err
 	}
-	defer c.s.end(h)
+	defer c.s.release(h)
 	return do(h)
 }
 
-func (c *Client) pass(h *hold, password string) error {
+func (c *Client) pass(h *lease, password string) error {
 	c.s.conn.keepSecret(password)
 	_, err := c.s.ask(h, "PASS "+password, "PASS ****")
 	return c.loggedIn(err)
@@ -116,7 +116,7 @@ func (c *Client) APOP(ctx context.Context, user, secret string) error {
 	if err := checkText(user, secret); err != nil {
 		return err
 	}
-	return c.inTurn(ctx, "APOP", func(h *hold) error {
+	return c.do(ctx, "APOP", func(h *lease) error {
 		challenge := c.Challenge()
 		if challenge == "" {
 			return errors.New("pop3: APOP: the greeting had no challenge")
@@ -125,7 +125,7 @@ func (c *Client) APOP(ctx context.Context, user, secret string) error {
 	})
 }
 
-func (c *Client) apop(h *hold, user, secret, challenge string) error {
+func (c *Client) apop(h *lease, user, secret, challenge string) error {
 	sum := md5.Sum([]byte(challenge + secret))
 	digest := hex.EncodeToString(sum[:])
 	c.s.conn.keepSecret(secret, digest)
@@ -169,7 +169,7 @@ func challenge(greeting string) (found string) {
 // StartTLS goes over to TLS (RFC 2595). config nil means that of the options. Anything that arrives between the server's
 // +OK and the handshake is an injection: a *ProtocolError, and the connection is closed. What was known of the server is forgotten.
 func (c *Client) StartTLS(ctx context.Context, config *tls.Config) error {
-	return c.inTurn(ctx, "STLS", func(h *hold) error {
+	return c.do(ctx, "STLS", func(h *lease) error {
 		if c.s.conn.encrypted() {
 			return errors.New("pop3: STLS: the connection is encrypted already")
 		}
@@ -184,7 +184,7 @@ func (c *Client) StartTLS(ctx context.Context, config *tls.Config) error {
 	})
 }
 
-func (c *Client) startTLS(h *hold, config *tls.Config) error {
+func (c *Client) startTLS(h *lease, config *tls.Config) error {
 	config = c.tlsConfig(config)
 	if config.ServerName == "" && !config.InsecureSkipVerify {
 		return errors.New("pop3: STLS: the server's name is not known: set ServerName in the TLS config")
@@ -223,7 +223,7 @@ func (c *Client) Auth(ctx context.Context, mech SASL) error {
 	if name == "" || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
 		return errors.New("pop3: AUTH: not the name of a mechanism")
 	}
-	return c.inTurn(ctx, "AUTH "+name, func(h *hold) error {
+	return c.do(ctx, "AUTH "+name, func(h *lease) error {
 		if slices.Contains(showsSecret, name) && !c.mayShowSecrets() {
 			return ErrInsecureLogin
 		}
@@ -232,7 +232,7 @@ func (c *Client) Auth(ctx context.Context, mech SASL) error {
 }
 
 // auth is the exchange. next is nil for a mechanism without challenges.
-func (c *Client) auth(h *hold, name string, initial []byte, next func([]byte) ([]byte, error)) error {
+func (c *Client) auth(h *lease, name string, initial []byte, next func([]byte) ([]byte, error)) error {
 	shown := "AUTH " + name
 	line := shown
 	unsent := initial != nil
@@ -285,7 +285,7 @@ func (c *Client) auth(h *hold, name string, initial []byte, next func([]byte) ([
 				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: c.s.conn.quoted(challenge), Reason: "unexpected challenge"})
 			}
 			response, err = c.consult(h, next, challenge)
-			if broken := c.s.enter(h); broken != nil {
+			if broken := c.s.resume(h); broken != nil {
 				return broken
 			}
 			if err != nil {
@@ -306,14 +306,14 @@ func (c *Client) auth(h *hold, name string, initial []byte, next func([]byte) ([
 
 // consult asks the mechanism, which may ask a person. One that panics leaves the server waiting for a response, which the next
 // command must not become.
-func (c *Client) consult(h *hold, next func([]byte) ([]byte, error), challenge []byte) (response []byte, err error) {
-	c.s.leave(h)
+func (c *Client) consult(h *lease, next func([]byte) ([]byte, error), challenge []byte) (response []byte, err error) {
+	c.s.park(h)
 	returned := false
 	defer func() {
 		if !returned {
 			c.s.mu.Lock()
 			defer c.s.mu.Unlock()
-			c.s.breakWith(fmt.Errorf("pop3: %s: the SASL mechanism did not return", h.name))
+			c.s.shutDown(fmt.Errorf("pop3: %s: the SASL mechanism did not return", h.name))
 		}
 	}()
 	response, err = next(challenge)
@@ -322,7 +322,7 @@ func (c *Client) consult(h *hold, next func([]byte) ([]byte, error), challenge [
 }
 
 // cancel ends the exchange, because of cause, and joins the server's answer to it.
-func (c *Client) cancel(h *hold, shown string, cause error) error {
+func (c *Client) cancel(h *lease, shown string, cause error) error {
 	if err := c.s.conn.send("*", "*"); err != nil {
 		return errors.Join(cause, c.s.fail(h, err))
 	}

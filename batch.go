@@ -92,7 +92,7 @@ func (c *Client) messages(ctx context.Context, name string, numbers []int, comma
 // batch is one turn with many commands. Exactly issued minus answered responses are outstanding, whatever happens.
 type batch struct {
 	s       *session
-	hold    hold
+	lease   lease
 	numbers []int
 	command func(n int) string
 	bodies  bool     // an +OK is followed by a multi-line response
@@ -119,29 +119,29 @@ func (c *Client) beginBatch(ctx context.Context, name string, numbers []int, bod
 	}
 	// The numbers are copied: commands are sent ahead while the caller's loop may change its slice.
 	b := &batch{s: c.s, numbers: slices.Clone(numbers), bodies: bodies, command: command}
-	b.hold = hold{ctx: ctx, name: name, advice: "end the loop"}
+	b.lease = lease{ctx: ctx, name: name, hint: "end the loop"}
 	b.room.L = &b.mu
-	if err := c.s.begin(&b.hold); err != nil {
+	if err := c.s.acquire(&b.lease); err != nil {
 		return nil, err
 	}
 	pipelining := false
 	if !c.opts.NoPipelining {
-		caps, err := c.knownCapabilities(&b.hold)
+		caps, err := c.knownCapabilities(&b.lease)
 		if err != nil {
-			c.s.end(&b.hold)
+			c.s.release(&b.lease)
 			return nil, err
 		}
 		pipelining = caps.Has("PIPELINING")
 	}
-	c.s.watch(&b.hold, nil)
-	b.hold.open = b
+	c.s.watch(&b.lease, nil)
+	b.lease.open = b
 	if pipelining && len(numbers) > 1 {
 		b.written = make(chan struct{})
-		c.s.conn.dropArrived() // behind the capabilities
+		c.s.conn.discardBuffered() // behind the capabilities
 		c.s.conn.sock.waitForever(true)
 		go b.writeAhead()
 	}
-	c.s.leave(&b.hold)
+	c.s.park(&b.lease)
 	return b, nil
 }
 
@@ -180,7 +180,7 @@ func (b *batch) writeAhead() {
 // answer reads the next status line, that of message number, into m where that is not nil. The error is a *ServerError,
 // or that of a broken session.
 func (b *batch) answer(number int, m *Message) error {
-	if err := b.s.enter(&b.hold); err != nil {
+	if err := b.s.resume(&b.lease); err != nil {
 		return err
 	}
 	command := b.command(number)
@@ -188,12 +188,12 @@ func (b *batch) answer(number int, m *Message) error {
 	var err error
 	if b.written == nil {
 		b.issued++
-		text, err = b.s.ask(&b.hold, command, command)
+		text, err = b.s.ask(&b.lease, command, command)
 	} else {
-		text, err = b.s.answer(&b.hold, command)
+		text, err = b.s.answer(&b.lease, command)
 	}
 	if asked := b.answered(); !asked && (err == nil || isServerError(err)) {
-		err = b.s.fail(&b.hold, &ProtocolError{Command: command, Reason: "answered before it was sent"})
+		err = b.s.fail(&b.lease, &ProtocolError{Command: command, Reason: "answered before it was sent"})
 	}
 	b.current = nil
 	if err == nil && m != nil {
@@ -201,7 +201,7 @@ func (b *batch) answer(number int, m *Message) error {
 		b.current = m
 	}
 	if err == nil || isServerError(err) {
-		b.s.leave(&b.hold)
+		b.s.park(&b.lease)
 	}
 	return err
 }
@@ -219,7 +219,7 @@ func (b *batch) answered() (asked bool) {
 
 // message reads the next status line and returns the message behind it. One that was refused is no error here.
 func (b *batch) message(number int) (*Message, error) {
-	m := &Message{Number: number, s: b.s, hold: &b.hold, batch: true}
+	m := &Message{Number: number, s: b.s, lease: &b.lease, batch: true}
 	m.err = b.answer(number, m)
 	if isServerError(m.err) {
 		return m, nil
@@ -233,14 +233,14 @@ func (b *batch) close() error {
 	if b.current != nil {
 		b.current.Close()
 	}
-	if b.s.enter(&b.hold) != nil {
+	if b.s.resume(&b.lease) != nil {
 		b.stop()
 		return nil
 	}
 	if err := b.drain(); err != nil {
-		return b.s.fail(&b.hold, err)
+		return b.s.fail(&b.lease, err)
 	}
-	b.s.end(&b.hold)
+	b.s.release(&b.lease)
 	return nil
 }
 

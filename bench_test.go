@@ -268,7 +268,7 @@ func listings(command string) []contender {
 	if command == "UIDL" {
 		all, byC = readListing((*Client).UIDL, false), readListing((*Client).UIDL, true)
 	}
-	onWire := func(read func(*memConn) int) func() error {
+	active := func(read func(*memConn) int) func() error {
 		return func() error {
 			if n := read(&memConn{answer: wire, rest: []byte("+OK\r\n")}); n != benchEntries {
 				return fmt.Errorf("%d entries", n)
@@ -277,9 +277,9 @@ func listings(command string) []contender {
 		}
 	}
 	return []contender{
-		{"loop", len(wire), onWire(func(conn *memConn) int { return bareListing(conn, command == "UIDL") })},
-		{"All", len(wire), onWire(all)},
-		{"C", len(wire), onWire(byC)},
+		{"loop", len(wire), active(func(conn *memConn) int { return bareListing(conn, command == "UIDL") })},
+		{"All", len(wire), active(all)},
+		{"C", len(wire), active(byC)},
 	}
 }
 

@@ -51,11 +51,11 @@ func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 
 // RefreshCapabilities asks again.
 func (c *Client) RefreshCapabilities(ctx context.Context) (Capabilities, error) {
-	h := &hold{ctx: ctx, name: "CAPA"}
-	if err := c.s.begin(h); err != nil {
+	h := &lease{ctx: ctx, name: "CAPA"}
+	if err := c.s.acquire(h); err != nil {
 		return nil, err
 	}
-	defer c.s.end(h)
+	defer c.s.release(h)
 	caps, err := c.askCapabilities(h)
 	return caps.clone(), err
 }
@@ -73,14 +73,14 @@ func (c *Client) setCapabilities(caps Capabilities) {
 }
 
 // knownCapabilities are the cached ones, or are asked for in the turn of h.
-func (c *Client) knownCapabilities(h *hold) (Capabilities, error) {
+func (c *Client) knownCapabilities(h *lease) (Capabilities, error) {
 	if caps := c.cachedCapabilities(); caps != nil {
 		return caps, nil
 	}
 	return c.askCapabilities(h)
 }
 
-func (c *Client) askCapabilities(h *hold) (Capabilities, error) {
+func (c *Client) askCapabilities(h *lease) (Capabilities, error) {
 	caps := Capabilities{}
 	_, err := c.askLines(h, "CAPA", func(line string) {
 		words := strings.Fields(line)
@@ -102,7 +102,7 @@ func (c *Client) askCapabilities(h *hold) (Capabilities, error) {
 }
 
 // askLines sends a command with a short multi-line response and hands over its lines.
-func (c *Client) askLines(h *hold, command string, each func(line string)) (text string, err error) {
+func (c *Client) askLines(h *lease, command string, each func(line string)) (text string, err error) {
 	if text, err = c.s.ask(h, command, command); err != nil {
 		return "", err
 	}
@@ -131,7 +131,7 @@ func (c *Client) askLines(h *hold, command string, each func(line string)) (text
 
 // UTF8 asks the server to send messages with internationalized headers as they are (RFC 6856, section 2).
 func (c *Client) UTF8(ctx context.Context) error {
-	_, err := c.s.short(ctx, "UTF8")
+	_, err := c.s.cmd(ctx, "UTF8")
 	return err
 }
 
@@ -146,11 +146,11 @@ func (c *Client) Lang(ctx context.Context, tag string) error {
 
 // Langs lists the languages of the server's texts.
 func (c *Client) Langs(ctx context.Context) ([]Language, error) {
-	h := &hold{ctx: ctx, name: "LANG"}
-	if err := c.s.begin(h); err != nil {
+	h := &lease{ctx: ctx, name: "LANG"}
+	if err := c.s.acquire(h); err != nil {
 		return nil, err
 	}
-	defer c.s.end(h)
+	defer c.s.release(h)
 	var langs []Language
 	_, err := c.askLines(h, "LANG", func(line string) {
 		if tag, description, _ := strings.Cut(line, " "); tag != "" {

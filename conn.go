@@ -43,7 +43,7 @@ type conn struct {
 	out  []byte   // the command line being written
 
 	maxLine   int
-	lastWords string    // the last line that came unasked, for the error if the server closes on it
+	lastLine  string    // the last line that came unasked, for the error if the server closes on it
 	idle      time.Time // when the last response ended
 	logger    *slog.Logger
 	debugger  io.Writer
@@ -105,7 +105,7 @@ func (c *conn) write(lines []byte) error {
 
 // send writes one command line; shown is what the debug transcript may see of it. What has arrived by then is no answer to it.
 func (c *conn) send(line, shown string) error {
-	c.dropArrived()
+	c.discardBuffered()
 	c.debug("C: ", shown)
 	c.out = append(append(c.out[:0], line...), "\r\n"...)
 	err := c.write(c.out)
@@ -143,8 +143,8 @@ func (c *conn) fill() error {
 }
 
 // release gives the buffer back. What is still in it came unasked.
-func (c *conn) release() {
-	c.dropArrived()
+func (c *conn) returnBuffer() {
+	c.discardBuffered()
 	if len(c.buf) == bufferSize {
 		buffers.Put((*[bufferSize]byte)(c.buf))
 	}
@@ -224,7 +224,7 @@ func (c *conn) reply() (word, text string, err error) {
 	}
 	line = line[:n]
 	c.r += n + 2
-	c.lastWords = ""
+	c.lastLine = ""
 	first, rest := line, []byte(nil)
 	if i := bytes.IndexAny(line, " \t"); i >= 0 {
 		first, rest = line[:i], bytes.TrimLeft(line[i:], " \t")
@@ -294,9 +294,9 @@ func (c *conn) arrived() int {
 	return c.w - c.r
 }
 
-// dropUnasked drops what has arrived though nothing was asked, if there may be anything: always, if told to be sure. It does
+// discardUnsolicited drops what has arrived though nothing was asked, if there may be anything: always, if told to be sure. It does
 // not wait. An error is the connection's end.
-func (c *conn) dropUnasked(sure bool) error {
+func (c *conn) discardUnsolicited(sure bool) error {
 	if !sure && !c.sock.worthProbing(time.Since(c.idle)) {
 		return nil
 	}
@@ -306,7 +306,7 @@ func (c *conn) dropUnasked(sure bool) error {
 	for start := time.Now(); err == nil && c.w-c.r <= maxUnasked && time.Since(start) < maxUnaskedTime; {
 		err = c.fill()
 	}
-	c.dropArrived()
+	c.discardBuffered()
 	switch {
 	case err == nil:
 		return &ProtocolError{Reason: "the server sends without end though nothing was asked"}
@@ -316,19 +316,19 @@ func (c *conn) dropUnasked(sure bool) error {
 	return err
 }
 
-// dropArrived drops what is buffered: it came unasked.
-func (c *conn) dropArrived() {
+// discardBuffered drops what is buffered: it came unasked.
+func (c *conn) discardBuffered() {
 	if c.r == c.w {
 		return
 	}
 	b := bytes.TrimRight(c.buf[c.r:c.w], "\r\n")
 	c.r, c.w = 0, 0
 	if i := bytes.LastIndexByte(b, '\n'); i >= 0 && len(b)-i > 1 {
-		c.lastWords = c.quoted(b[i+1:])
+		c.lastLine = c.quoted(b[i+1:])
 	} else {
-		c.lastWords = c.quoted(b)
+		c.lastLine = c.quoted(b)
 	}
-	c.logger.Warn("pop3: dropped octets that nobody asked for", "octets", len(b), "last", printable(c.lastWords))
+	c.logger.Warn("pop3: dropped octets that nobody asked for", "octets", len(b), "last", printable(c.lastLine))
 }
 
 // debug writes one line of the transcript.

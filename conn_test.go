@@ -181,7 +181,7 @@ func TestConnLendsItsBuffer(t *testing.T) {
 		if _, _, err := c.status(); err != nil {
 			t.Fatal(err)
 		}
-		c.release()
+		c.returnBuffer()
 		if c.buf != nil || c.r != 0 || c.w != 0 {
 			t.Errorf("after release: %d octets of buffer, r %d, w %d", len(c.buf), c.r, c.w)
 		}

@@ -124,9 +124,9 @@ func (e closedError) Unwrap() error { return e.cause }
 
 // lostError is a connection that ended, or failed, inside a response.
 type lostError struct {
-	command   string
-	lastWords string // what the server had said unasked
-	err       error
+	command  string
+	lastLine string // what the server had said unasked
+	err      error
 }
 
 func (e *lostError) Error() string {
@@ -139,8 +139,8 @@ func (e *lostError) Error() string {
 	} else {
 		s += "connection lost: " + printable(e.err.Error())
 	}
-	if e.lastWords != "" {
-		s += `; its last words: "` + printable(e.lastWords) + `"`
+	if e.lastLine != "" {
+		s += `; its last words: "` + printable(e.lastLine) + `"`
 	}
 	return s
 }
@@ -162,7 +162,7 @@ func (e escapedError) Error() string { return printable(e.err.Error()) }
 func (e escapedError) Unwrap() error { return e.err }
 
 // timeoutError is a server that was silent for Options.Timeout. It is a net.Error.
-type timeoutError struct{ command, lastWords string }
+type timeoutError struct{ command, lastLine string }
 
 func (e *timeoutError) Error() string {
 	s := "pop3: "
@@ -170,8 +170,8 @@ func (e *timeoutError) Error() string {
 		s += printable(e.command) + ": "
 	}
 	s += "timed out waiting for the server"
-	if e.lastWords != "" {
-		s += `; its last words: "` + printable(e.lastWords) + `"`
+	if e.lastLine != "" {
+		s += `; its last words: "` + printable(e.lastLine) + `"`
 	}
 	return s
 }
@@ -181,10 +181,10 @@ func (e *timeoutError) Temporary() bool { return true }
 func (e *timeoutError) Unwrap() error   { return os.ErrDeadlineExceeded }
 
 // busyError is ErrBusy with the names of both commands.
-type busyError struct{ command, holder, advice string }
+type busyError struct{ command, holder, hint string }
 
 func (e *busyError) Error() string {
-	return fmt.Sprintf("pop3: %s: %s is still open (%s)", printable(e.command), printable(e.holder), e.advice)
+	return fmt.Sprintf("pop3: %s: %s is still open (%s)", printable(e.command), printable(e.holder), e.hint)
 }
 
 func (e *busyError) Unwrap() error { return ErrBusy }

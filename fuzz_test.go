@@ -239,7 +239,7 @@ func converse(t *testing.T, steps string, answers []string, pieces []byte) (outc
 		rest := c.s.holder
 		c.s.mu.Unlock()
 		if rest != nil { // of a listing, which the step would read just before its command, without a pause
-			rest.clear()
+			rest.spill()
 		}
 		c.s.conn.idle = time.Time{}
 		data, err := takeStep(t, c, conn, step)

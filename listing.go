@@ -20,12 +20,12 @@ const (
 // Memory is constant while nobody else wants the session. As soon as another command does, the rest is read into memory
 // and the wire is free; so commands may be called inside the loop.
 type Listing[T Entry | UID] struct {
-	s    *session
-	hold hold
-	form *form[T]
-	max  int           // entries
-	over atomic.Bool   // stopped, or cancelled: deliver no more
-	quit chan struct{} // closed with over
+	s     *session
+	lease lease
+	form  *form[T]
+	max   int           // entries
+	over  atomic.Bool   // stopped, or cancelled: deliver no more
+	quit  chan struct{} // closed with over
 
 	wire   chan struct{} // holds one while somebody reads the response; a lock that testing/synctest can see
 	whole  bool          // there is no more of it to be read
@@ -202,11 +202,11 @@ func (l *Listing[T]) end(err error) {
 	if !l.sending { // else the feeder does so; it may be waiting for the server now
 		l.shutChannel()
 	}
-	l.s.unwatch(&l.hold)
+	l.s.unwatch(&l.lease)
 }
 
 // cancel is called when ctx is done.
-func (l *Listing[T]) cancel() { l.end(fmt.Errorf("pop3: %s: %w", l.hold.name, l.hold.ctx.Err())) }
+func (l *Listing[T]) cancel() { l.end(fmt.Errorf("pop3: %s: %w", l.lease.name, l.lease.ctx.Err())) }
 
 // next returns the entries that have arrived, waiting for the first, or nil at the end. The slice of the call before is used again.
 func (l *Listing[T]) next(used []T) []T {
@@ -234,7 +234,7 @@ func (l *Listing[T]) next(used []T) []T {
 			}
 			if l.inHand == 0 { // C and All may both take
 				l.done = true
-				l.s.unwatch(&l.hold)
+				l.s.unwatch(&l.lease)
 			}
 			return nil
 		}
@@ -247,7 +247,7 @@ func (l *Listing[T]) next(used []T) []T {
 }
 
 // clear reads the rest of the response into memory, because somebody waits for the wire.
-func (l *Listing[T]) clear() {
+func (l *Listing[T]) spill() {
 	for l.advance() {
 	}
 }
@@ -266,7 +266,7 @@ func (l *Listing[T]) advance() bool {
 	if cap(into) < batchEntries {
 		into = make([]T, 0, batchEntries)
 	}
-	if err := l.s.enter(&l.hold); err != nil {
+	if err := l.s.resume(&l.lease); err != nil {
 		l.whole = true
 		l.arrive(nil, true, err)
 		return false
@@ -288,7 +288,7 @@ func (l *Listing[T]) advance() bool {
 	}
 	l.bad = fault != nil
 	l.arrive(batch, l.bad, fault)
-	l.s.leave(&l.hold)
+	l.s.park(&l.lease)
 	return true
 }
 
@@ -297,9 +297,9 @@ func (l *Listing[T]) finish(err error) error {
 	l.whole = true
 	l.s.conn.debugBody(l.octets, err == nil)
 	if err != nil {
-		return l.s.fail(&l.hold, err)
+		return l.s.fail(&l.lease, err)
 	}
-	l.s.end(&l.hold)
+	l.s.release(&l.lease)
 	return nil
 }
 
@@ -368,7 +368,7 @@ func (l *Listing[T]) read(batch []T) (_ []T, end bool, fault, err error) {
 		used += n
 		e, reason := l.form.line(line)
 		if reason != "" {
-			return batch, false, &ProtocolError{Command: l.hold.name, Line: l.s.conn.quoted(line), Reason: reason}, nil
+			return batch, false, &ProtocolError{Command: l.lease.name, Line: l.s.conn.quoted(line), Reason: reason}, nil
 		}
 		if l.count++; l.count > l.max {
 			return batch, false, nil, fmt.Errorf("%w: a listing of more than %d entries", ErrLineTooLong, l.max)

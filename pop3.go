@@ -139,13 +139,13 @@ func NewClient(ctx context.Context, conn net.Conn, opts *Options) (*Client, erro
 func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS bool) (*Client, error) {
 	c := &Client{opts: o, host: host}
 	c.s = newSession(newConn(nc, &o), o.StallTimeout)
-	h := &hold{ctx: ctx, name: "connecting"}
+	h := &lease{ctx: ctx, name: "connecting"}
 	if err := ctx.Err(); err != nil {
 		c.s.conn.sock.Close()
 		return nil, fmt.Errorf("pop3: connecting: %w", err)
 	}
-	c.s.turn.TryAcquire(1)
-	c.s.holder, h.onWire = h, true
+	c.s.sem.TryAcquire(1)
+	c.s.holder, h.active = h, true
 	c.s.watch(h, nil)
 	if overTLS {
 		if err := c.s.conn.startTLS(ctx, c.tlsConfig(nil)); err != nil {
@@ -158,7 +158,7 @@ func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS
 		return nil, err
 	}
 	c.greeting, c.challenge = text, challenge(text)
-	c.s.end(h)
+	c.s.release(h)
 	return c, nil
 }
 
@@ -195,13 +195,13 @@ func (c *Client) TLSConnectionState() (tls.ConnectionState, bool) {
 
 // Noop does nothing but hear from the server.
 func (c *Client) Noop(ctx context.Context) error {
-	_, err := c.s.short(ctx, "NOOP")
+	_, err := c.s.cmd(ctx, "NOOP")
 	return err
 }
 
 // Stat returns how many messages there are, and their size in octets, both without those marked as deleted.
 func (c *Client) Stat(ctx context.Context) (count int, size int64, err error) {
-	text, err := c.s.short(ctx, "STAT")
+	text, err := c.s.cmd(ctx, "STAT")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -209,7 +209,7 @@ func (c *Client) Stat(ctx context.Context) (count int, size int64, err error) {
 	if size, _, sized := cutNumber(rest); ok && sized && int64(int(n)) == n {
 		return int(n), size, nil
 	}
-	return 0, 0, c.nonsense("STAT", text, "not a count and a size")
+	return 0, 0, c.malformed("STAT", text, "not a count and a size")
 }
 
 // List lists the messages with their sizes. The listing holds the session until it is read, stopped, or moved out of
@@ -225,17 +225,17 @@ func (c *Client) UIDL(ctx context.Context) (*Listing[UID], error) {
 
 func list[T Entry | UID](ctx context.Context, c *Client, command string, form *form[T]) (*Listing[T], error) {
 	l := newListing(c.s, c.opts.MaxEntries, form)
-	l.hold = hold{ctx: ctx, name: command, advice: "Stop it"}
-	if err := c.s.begin(&l.hold); err != nil {
+	l.lease = lease{ctx: ctx, name: command, hint: "Stop it"}
+	if err := c.s.acquire(&l.lease); err != nil {
 		return nil, err
 	}
-	c.s.watch(&l.hold, l.cancel)
-	if _, err := c.s.ask(&l.hold, command, command); err != nil {
-		c.s.end(&l.hold)
+	c.s.watch(&l.lease, l.cancel)
+	if _, err := c.s.ask(&l.lease, command, command); err != nil {
+		c.s.release(&l.lease)
 		return nil, err
 	}
-	c.s.leave(&l.hold)
-	c.s.clearable(&l.hold, l.clear)
+	c.s.park(&l.lease)
+	c.s.allowSpill(&l.lease, l.spill)
 	return l, nil
 }
 
@@ -250,7 +250,7 @@ func (c *Client) Size(ctx context.Context, number int) (int64, error) {
 		reason = "another message than asked for"
 	}
 	if reason != "" {
-		return 0, c.nonsense(command, line, reason)
+		return 0, c.malformed(command, line, reason)
 	}
 	return e.Size, nil
 }
@@ -266,7 +266,7 @@ func (c *Client) UID(ctx context.Context, number int) (string, error) {
 		reason = "another message than asked for"
 	}
 	if reason != "" {
-		return "", c.nonsense(command, line, reason)
+		return "", c.malformed(command, line, reason)
 	}
 	return u.ID, nil
 }
@@ -277,12 +277,12 @@ func (c *Client) one(ctx context.Context, verb string, number int) (command, tex
 	if err := checkNumber(command, number); err != nil {
 		return command, "", err
 	}
-	text, err = c.s.short(ctx, command)
+	text, err = c.s.cmd(ctx, command)
 	return command, text, err
 }
 
 // nonsense is a good +OK whose text cannot be understood; the session is in step.
-func (c *Client) nonsense(command, line, reason string) error {
+func (c *Client) malformed(command, line, reason string) error {
 	return &ProtocolError{Command: command, Line: c.s.conn.quoted([]byte(line)), Reason: reason}
 }
 
@@ -313,18 +313,18 @@ func topCommand(number, lines int) string {
 
 // open sends a command with a multi-line response and leaves that to be read.
 func (c *Client) open(ctx context.Context, number int, command string) (*Message, error) {
-	m := &Message{Number: number, s: c.s, own: hold{ctx: ctx, name: command, advice: "read it to EOF or Close it"}}
-	m.hold = &m.own
-	if err := c.s.begin(m.hold); err != nil {
+	m := &Message{Number: number, s: c.s, own: lease{ctx: ctx, name: command, hint: "read it to EOF or Close it"}}
+	m.lease = &m.own
+	if err := c.s.acquire(m.lease); err != nil {
 		return nil, err
 	}
 	var err error
-	if m.Status, err = c.s.ask(m.hold, command, command); err != nil {
-		c.s.end(m.hold)
+	if m.Status, err = c.s.ask(m.lease, command, command); err != nil {
+		c.s.release(m.lease)
 		return nil, err
 	}
-	m.hold.open = m
-	c.s.leave(m.hold)
+	m.lease.open = m
+	c.s.park(m.lease)
 	return m, nil
 }
 
@@ -336,7 +336,7 @@ func (c *Client) Dele(ctx context.Context, number int) error {
 
 // Rset takes all deletion marks back.
 func (c *Client) Rset(ctx context.Context) error {
-	_, err := c.s.short(ctx, "RSET")
+	_, err := c.s.cmd(ctx, "RSET")
 	return err
 }
 
@@ -350,11 +350,11 @@ func (c *Client) Short(ctx context.Context, command string, args ...string) (tex
 	case "STLS", "AUTH":
 		return "", fmt.Errorf("pop3: %s is not a short command: there is a method for it", verb)
 	case "PASS", "APOP":
-		h := &hold{ctx: ctx, name: verb}
-		if err := c.s.begin(h); err != nil {
+		h := &lease{ctx: ctx, name: verb}
+		if err := c.s.acquire(h); err != nil {
 			return "", err
 		}
-		defer c.s.end(h)
+		defer c.s.release(h)
 		if verb == "PASS" && !c.mayShowSecrets() {
 			return "", ErrInsecureLogin
 		}
@@ -364,7 +364,7 @@ func (c *Client) Short(ctx context.Context, command string, args ...string) (tex
 		}
 		return text, err
 	}
-	return c.s.short(ctx, line)
+	return c.s.cmd(ctx, line)
 }
 
 // Long sends any command whose answer is a multi-line response.
@@ -412,8 +412,8 @@ func checkNumber(command string, number int) error {
 // the server kept some of the messages. Any other error: unknown; where ctx ended while Quit was queued, nothing was sent and
 // the session is as before.
 func (c *Client) Quit(ctx context.Context) error {
-	h := &hold{ctx: ctx, name: "QUIT", quit: true}
-	if err := c.s.begin(h); err != nil {
+	h := &lease{ctx: ctx, name: "QUIT", quit: true}
+	if err := c.s.acquire(h); err != nil {
 		return err
 	}
 	_, err := c.s.ask(h, "QUIT", "QUIT")
@@ -422,4 +422,4 @@ func (c *Client) Quit(ctx context.Context) error {
 }
 
 // Close hangs up at once, from any goroutine, and commits nothing. Calls that wait end with ErrClosed. Closing twice does nothing.
-func (c *Client) Close() error { return c.s.hangUp() }
+func (c *Client) Close() error { return c.s.close() }

@@ -168,7 +168,7 @@ func TestProbe(t *testing.T) {
 
 func TestConnUnaskedWithoutEnd(t *testing.T) {
 	c := connOn(strings.Repeat("+OK\r\n", 1<<19))
-	err := c.dropUnasked(false)
+	err := c.discardUnsolicited(false)
 	if protocol := new(ProtocolError); !errors.As(err, &protocol) {
 		t.Errorf("error %v, want a ProtocolError", err)
 	}
@@ -332,10 +332,10 @@ func TestProbeThroughRead(t *testing.T) {
 	say(t, peer, "not for us\r\n")
 	c := connOn()
 	c.sock = newSocket(embedding{outer.(*net.TCPConn), inner}, time.Minute)
-	must(t, c.dropUnasked(true))
+	must(t, c.discardUnsolicited(true))
 	must(t, c.send("NOOP", "NOOP"))
-	if word, _, err := c.status(); word != "+OK" || err != nil || c.lastWords != "" {
-		t.Errorf("%q, %v, %q", word, err, c.lastWords)
+	if word, _, err := c.status(); word != "+OK" || err != nil || c.lastLine != "" {
+		t.Errorf("%q, %v, %q", word, err, c.lastLine)
 	}
 }
 
@@ -356,7 +356,7 @@ func TestProbeEnds(t *testing.T) {
 		c := connOn()
 		c.sock = newSocket(drip{}, time.Minute)
 		start := time.Now()
-		err := c.dropUnasked(true)
+		err := c.discardUnsolicited(true)
 		if took := time.Since(start); !isProtocolError(err) || took > maxUnaskedTime+probeWait {
 			t.Errorf("looked for %v, %v", took, err)
 		}

@@ -16,8 +16,8 @@ type Message struct {
 	Status string // text after +OK
 
 	s     *session
-	own   hold
-	hold  *hold // its own, or that of its batch
+	own   lease
+	lease *lease // its own, or that of its batch
 	batch bool
 	dots  unstuffer
 
@@ -50,7 +50,7 @@ func (m *Message) fetch() error {
 	if m.writing {
 		return errConcurrent
 	}
-	if m.err = m.s.enter(m.hold); m.err != nil {
+	if m.err = m.s.resume(m.lease); m.err != nil {
 		return m.err
 	}
 	if len(m.text) > 0 || m.whole {
@@ -60,7 +60,7 @@ func (m *Message) fetch() error {
 	if m.text, m.whole, err = m.s.conn.text(&m.dots); err != nil {
 		m.text = nil
 		m.s.conn.debugBody(m.octets, false)
-		m.err = m.s.fail(m.hold, err)
+		m.err = m.s.fail(m.lease, err)
 	}
 	return m.err
 }
@@ -68,7 +68,7 @@ func (m *Message) fetch() error {
 // settle leaves the wire, for good if nothing is left to be read.
 func (m *Message) settle() {
 	if !m.whole || len(m.text) > 0 {
-		m.s.leave(m.hold)
+		m.s.park(m.lease)
 		return
 	}
 	m.s.conn.debugBody(m.octets, true)
@@ -79,9 +79,9 @@ func (m *Message) settle() {
 // pass ends the message's part in the turn.
 func (m *Message) pass() {
 	if m.batch {
-		m.s.leave(m.hold)
+		m.s.park(m.lease)
 	} else {
-		m.s.end(m.hold)
+		m.s.release(m.lease)
 	}
 }
 
@@ -120,7 +120,7 @@ func (m *Message) WriteTo(w io.Writer) (int64, error) {
 		}
 		text, whole := m.text, m.whole
 		m.text, m.writing = nil, true
-		m.s.leave(m.hold)
+		m.s.park(m.lease)
 
 		n, err := m.lend(w, text)
 		total += int64(n)
@@ -134,7 +134,7 @@ func (m *Message) WriteTo(w io.Writer) (int64, error) {
 			return total, err
 		}
 		if whole {
-			if m.err = m.s.enter(m.hold); m.err != nil {
+			if m.err = m.s.resume(m.lease); m.err != nil {
 				return total, m.err
 			}
 			m.settle()
@@ -167,7 +167,7 @@ func (m *Message) Close() error {
 		}
 		return nil
 	}
-	if err := m.s.enter(m.hold); err != nil {
+	if err := m.s.resume(m.lease); err != nil {
 		m.err = ErrClosed
 		return nil
 	}
@@ -178,7 +178,7 @@ func (m *Message) Close() error {
 	whole := m.whole && len(m.text) == 0
 	m.text = nil
 	if err := m.drain(); err != nil {
-		m.err = m.s.fail(m.hold, err)
+		m.err = m.s.fail(m.lease, err)
 		return m.err
 	}
 	m.s.conn.debugBody(m.octets, whole)
