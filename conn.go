@@ -4,15 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -33,8 +30,8 @@ const (
 const maxEmptyReads = 100
 
 // conn is the wire: it writes command lines and reads lines and text. It knows no states. One goroutine uses it at a time, the
-// holder of the session's turn, with two exceptions: the writer of a batch, beside the reader, uses write and debug; and what locks
-// mu, like the socket's Close, may come from any.
+// holder of the session's turn, with two exceptions: the writer of a batch, beside the reader, uses write; and tlsState, the
+// transcript and the socket's Close may be used from any.
 type conn struct {
 	sock *socket
 	rw   net.Conn // sock, or TLS over it
@@ -46,15 +43,18 @@ type conn struct {
 	lastLine  string    // the last line that came unasked, for the error if the server closes on it
 	idle      time.Time // when the last response ended
 	logger    *slog.Logger
-	debugger  io.Writer
-	debugging sync.Mutex // the debugger hears one line at a time, also while commands are sent ahead
+	transcript
 
-	mu      sync.Mutex
-	secrets []string // never to be seen in an error, a log or the debug transcript
+	mu sync.Mutex // guards rw, which tlsState reads from any goroutine
 }
 
 func newConn(nc net.Conn, o *Options) *conn {
-	return &conn{sock: newSocket(nc, o.Timeout), maxLine: o.MaxLineLength, logger: o.Logger, debugger: o.DebugWriter}
+	return &conn{
+		sock:       newSocket(nc, o.Timeout),
+		maxLine:    o.MaxLineLength,
+		logger:     o.Logger,
+		transcript: transcript{debugger: o.DebugWriter},
+	}
 }
 
 func (c *conn) stream() net.Conn {
@@ -330,55 +330,3 @@ func (c *conn) discardBuffered() {
 	}
 	c.logger.Warn("pop3: dropped octets that nobody asked for", "octets", len(b), "last", printable(c.lastLine))
 }
-
-// debug writes one line of the transcript.
-func (c *conn) debug(who, text string) {
-	if c.debugger != nil {
-		text = printable(c.redact(text))
-		c.debugging.Lock()
-		defer c.debugging.Unlock()
-		fmt.Fprintf(c.debugger, "%s%s\n", who, text)
-	}
-}
-
-// debugBody sums up a multi-line response in the transcript.
-func (c *conn) debugBody(octets int64, whole bool) {
-	if c.debugger == nil {
-		return
-	}
-	c.debugging.Lock()
-	defer c.debugging.Unlock()
-	if whole {
-		fmt.Fprintf(c.debugger, "S: [%d octets]\n", octets)
-	} else {
-		fmt.Fprintf(c.debugger, "S: [%d octets, not the whole]\n", octets)
-	}
-}
-
-// keepSecret has secrets, and their base64 forms, replaced wherever a text of the server is shown.
-func (c *conn) keepSecret(secrets ...string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, s := range secrets {
-		// Trimmed too: the blanks around a text are taken off before it is shown.
-		for _, form := range []string{s, strings.Trim(s, " \t"), base64.StdEncoding.EncodeToString([]byte(s))} {
-			if form != "" && !slices.Contains(c.secrets, form) {
-				c.secrets = append(c.secrets, form)
-			}
-		}
-	}
-	// The longest first: one may be part of another.
-	slices.SortFunc(c.secrets, func(a, b string) int { return len(b) - len(a) })
-}
-
-func (c *conn) redact(s string) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, secret := range c.secrets {
-		s = strings.ReplaceAll(s, secret, "****")
-	}
-	return s
-}
-
-// quoted is what an error may show of a line. It is cut behind the redaction, which would not know half a secret.
-func (c *conn) quoted(line []byte) string { return quote([]byte(c.redact(string(line)))) }
