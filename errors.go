@@ -85,6 +85,11 @@ func serverError(command, text string) *ServerError {
 	return e
 }
 
+func isServerError(err error) bool {
+	var e *ServerError
+	return errors.As(err, &e)
+}
+
 // ProtocolError is an answer that is no POP3. Where nobody knows any more where the session stands, it is broken;
 // an answer that is in step and only makes no sense leaves it usable.
 type ProtocolError struct {
