@@ -39,10 +39,10 @@ type conn struct {
 	r, w int      // buf[r:w] has arrived and is not used yet
 	out  []byte   // the command line being written
 
-	maxLine   int
-	lastLine  string    // the last line that came unasked, for the error if the server closes on it
-	idle      time.Time // when the last response ended
-	logger    *slog.Logger
+	maxLine  int
+	lastLine string    // the last line that came unasked, for the error if the server closes on it
+	idle     time.Time // when the last response ended
+	logger   *slog.Logger
 	transcript
 
 	mu sync.Mutex // guards rw, which tlsState reads from any goroutine
