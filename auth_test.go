@@ -404,8 +404,8 @@ func TestLoginForgetsCapabilities(t *testing.T) {
 		"Pass":  {"C: PASS p\nS: ", func(c *Client) error { return c.Pass(background, "p") }},
 		"APOP":  {"C* APOP u \nS: ", func(c *Client) error { return c.APOP(background, "u", "p") }},
 		"Auth":  {"C: AUTH X\nS: ", func(c *Client) error { return c.Auth(background, &mechanism{name: "x"}) }},
-		"Short": {"C: pass p\nS: ", func(c *Client) error {
-			_, err := c.Short(background, "pass", "p")
+		"Cmd": {"C: pass p\nS: ", func(c *Client) error {
+			_, err := c.Cmd(background, "pass", "p")
 			return err
 		}},
 	} {
@@ -473,7 +473,7 @@ func TestInsecure(t *testing.T) {
 	plain := func(name string) SASL { return &mechanism{name: name, initial: []byte("\x00u\x00p")} }
 	for name, do := range map[string]func(c *Client) error{
 		"Pass":        func(c *Client) error { return c.Pass(background, "p") },
-		"Short PASS":  func(c *Client) error { _, err := c.Short(background, "Pass", "p"); return err },
+		"Cmd PASS":    func(c *Client) error { _, err := c.Cmd(background, "Pass", "p"); return err },
 		"PLAIN":       func(c *Client) error { return c.Auth(background, plain("PLAIN")) },
 		"plain":       func(c *Client) error { return c.Auth(background, plain("plain")) },
 		"LOGIN":       func(c *Client) error { return c.Auth(background, plain("LOGIN")) },

@@ -140,7 +140,7 @@ func (c *Client) Lang(ctx context.Context, tag string) error {
 	if tag == "" {
 		return errors.New("pop3: LANG: no language tag")
 	}
-	_, err := c.Short(ctx, "LANG", tag)
+	_, err := c.Cmd(ctx, "LANG", tag)
 	return err
 }
 

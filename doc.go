@@ -138,8 +138,8 @@
 //	allowInsecureLogin, timeout, MAX_LENGTH     Options: AllowInsecureLogin, Timeout, MaxLineLength
 //	WELCOME, WAITING, SHORT, LONG_INITIAL,      the same states, inside the session
 //	  LONG
-//	sendShort, sendLong(consumer, xform)        Short, Long; the consumer is your io.Copy, or your
-//	                                              range over a channel
+//	sendShort, sendLong(consumer, xform)        Cmd, CmdMultiline; the consumer is your io.Copy,
+//	                                              or your range over a channel
 //	_blocked, _unblock, _blockedQueue,          commands queue by themselves
 //	  _waiting
 //	capabilities(useCache)                      Capabilities, RefreshCapabilities

@@ -217,14 +217,14 @@ func TestDovecotEveryMethod(t *testing.T) {
 		}
 		i++
 	}
-	m, err := c.Long(t.Context(), "RETR", "2")
-	check("Long", err)
+	m, err := c.CmdMultiline(t.Context(), "RETR", "2")
+	check("CmdMultiline", err)
 	check("Close", m.Close())
 	check("DELE", c.Dele(t.Context(), 1))
 	check("RSET", c.Rset(t.Context()))
 	check("DELE", c.Dele(t.Context(), 1))
 	check("DeleAll", c.DeleAll(t.Context(), []int{2, 3}))
-	if _, err := c.Short(t.Context(), "XTND", "XMIT"); err == nil {
+	if _, err := c.Cmd(t.Context(), "XTND", "XMIT"); err == nil {
 		t.Error("XTND accepted")
 	}
 	c.Close() // no QUIT

@@ -217,7 +217,7 @@ func checkInStep(t *testing.T, c *Client, conn *memory, inStep, pause bool) erro
 	if pause {
 		c.s.conn.idle = time.Time{}
 	}
-	text, err := c.Short(background, "NOOP")
+	text, err := c.Cmd(background, "NOOP")
 	sent := conn.asked[before:]
 	switch {
 	case inStep && (err != nil || text != "its own" || len(sent) != 1):

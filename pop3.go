@@ -340,8 +340,8 @@ func (c *Client) Rset(ctx context.Context) error {
 	return err
 }
 
-// Short sends any command whose answer is a status line, and returns the text after +OK.
-func (c *Client) Short(ctx context.Context, command string, args ...string) (text string, err error) {
+// Cmd sends any command whose answer is a status line, and returns the text after +OK.
+func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text string, err error) {
 	line, err := commandLine(command, args)
 	if err != nil {
 		return "", err
@@ -367,8 +367,8 @@ func (c *Client) Short(ctx context.Context, command string, args ...string) (tex
 	return c.s.cmd(ctx, line)
 }
 
-// Long sends any command whose answer is a multi-line response.
-func (c *Client) Long(ctx context.Context, command string, args ...string) (*Message, error) {
+// CmdMultiline sends any command whose answer is a multi-line response.
+func (c *Client) CmdMultiline(ctx context.Context, command string, args ...string) (*Message, error) {
 	line, err := commandLine(command, args)
 	if err != nil {
 		return nil, err

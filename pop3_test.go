@@ -220,27 +220,27 @@ func TestArguments(t *testing.T) {
 			}
 			return err
 		},
-		"Lang empty":        func(c *Client) error { return c.Lang(background, "") },
-		"Lang CRLF":         func(c *Client) error { return c.Lang(background, "en\r\nX") },
-		"Short empty":       func(c *Client) error { _, err := c.Short(background, ""); return err },
-		"Short blank":       func(c *Client) error { _, err := c.Short(background, "DELE 1"); return err },
-		"Short CRLF":        func(c *Client) error { _, err := c.Short(background, "X\r\nY"); return err },
-		"Short argument":    func(c *Client) error { _, err := c.Short(background, "X", "a", "b\nc"); return err },
-		"Short STLS":        func(c *Client) error { _, err := c.Short(background, "stls"); return err },
-		"Short AUTH":        func(c *Client) error { _, err := c.Short(background, "Auth", "PLAIN"); return err },
-		"Long empty":        func(c *Client) error { _, err := c.Long(background, ""); return err },
-		"Long argument":     func(c *Client) error { _, err := c.Long(background, "X", "\x00"); return err },
-		"Long STLS":         func(c *Client) error { _, err := c.Long(background, "STLS"); return err },
-		"Long AUTH":         func(c *Client) error { _, err := c.Long(background, "AUTH"); return err },
-		"Long PASS":         func(c *Client) error { _, err := c.Long(background, "pass", "p"); return err },
-		"ctx":               func(c *Client) error { return c.Noop(doneContext()) },
-		"ctx of Login":      func(c *Client) error { return c.Login(doneContext(), "u", "p") },
-		"ctx of Short PASS": func(c *Client) error { _, err := c.Short(doneContext(), "PASS", "p"); return err },
-		"ctx of Retr":       func(c *Client) error { _, err := c.Retr(doneContext(), 1); return err },
-		"ctx of List":       func(c *Client) error { _, err := c.List(doneContext()); return err },
-		"ctx of CAPA":       func(c *Client) error { _, err := c.Capabilities(doneContext()); return err },
-		"ctx of StartTLS":   func(c *Client) error { return c.StartTLS(doneContext(), nil) },
-		"ctx of Quit":       func(c *Client) error { return c.Quit(doneContext()) },
+		"Lang empty":            func(c *Client) error { return c.Lang(background, "") },
+		"Lang CRLF":             func(c *Client) error { return c.Lang(background, "en\r\nX") },
+		"Cmd empty":             func(c *Client) error { _, err := c.Cmd(background, ""); return err },
+		"Cmd blank":             func(c *Client) error { _, err := c.Cmd(background, "DELE 1"); return err },
+		"Cmd CRLF":              func(c *Client) error { _, err := c.Cmd(background, "X\r\nY"); return err },
+		"Cmd argument":          func(c *Client) error { _, err := c.Cmd(background, "X", "a", "b\nc"); return err },
+		"Cmd STLS":              func(c *Client) error { _, err := c.Cmd(background, "stls"); return err },
+		"Cmd AUTH":              func(c *Client) error { _, err := c.Cmd(background, "Auth", "PLAIN"); return err },
+		"CmdMultiline empty":    func(c *Client) error { _, err := c.CmdMultiline(background, ""); return err },
+		"CmdMultiline argument": func(c *Client) error { _, err := c.CmdMultiline(background, "X", "\x00"); return err },
+		"CmdMultiline STLS":     func(c *Client) error { _, err := c.CmdMultiline(background, "STLS"); return err },
+		"CmdMultiline AUTH":     func(c *Client) error { _, err := c.CmdMultiline(background, "AUTH"); return err },
+		"CmdMultiline PASS":     func(c *Client) error { _, err := c.CmdMultiline(background, "pass", "p"); return err },
+		"ctx":                   func(c *Client) error { return c.Noop(doneContext()) },
+		"ctx of Login":          func(c *Client) error { return c.Login(doneContext(), "u", "p") },
+		"ctx of Cmd PASS":       func(c *Client) error { _, err := c.Cmd(doneContext(), "PASS", "p"); return err },
+		"ctx of Retr":           func(c *Client) error { _, err := c.Retr(doneContext(), 1); return err },
+		"ctx of List":           func(c *Client) error { _, err := c.List(doneContext()); return err },
+		"ctx of CAPA":           func(c *Client) error { _, err := c.Capabilities(doneContext()); return err },
+		"ctx of StartTLS":       func(c *Client) error { return c.StartTLS(doneContext(), nil) },
+		"ctx of Quit":           func(c *Client) error { return c.Quit(doneContext()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := script(t, Options{AllowInsecureLogin: true}, `
@@ -284,7 +284,7 @@ func TestLimitsOfLimits(t *testing.T) {
 	}
 }
 
-func TestShortAndLong(t *testing.T) {
+func TestCmd(t *testing.T) {
 	c := dialogue(t, nil, `
 		C: XTND  a  b
 		S: +OK  done 
@@ -296,18 +296,18 @@ func TestShortAndLong(t *testing.T) {
 		S: -ERR [SYS/TEMP] no
 		C: Y
 		S: -ERR`)
-	text, err := c.Short(background, "XTND", "", "a", " b")
+	text, err := c.Cmd(background, "XTND", "", "a", " b")
 	if text != "done " || err != nil {
-		t.Errorf("Short = %q, %v", text, err)
+		t.Errorf("Cmd = %q, %v", text, err)
 	}
-	m, err := c.Long(background, "xlong", "1")
+	m, err := c.CmdMultiline(background, "xlong", "1")
 	readAll(t, m, err, ".x\r\n")
 	if m.Number != 0 || m.Status != "here" {
 		t.Errorf("message %d, %q", m.Number, m.Status)
 	}
-	_, err = c.Short(background, "X")
+	_, err = c.Cmd(background, "X")
 	refusedWith("X", "no")(t, err)
-	_, err = c.Long(background, "Y")
+	_, err = c.CmdMultiline(background, "Y")
 	refusedWith("Y", "")(t, err)
 }
 

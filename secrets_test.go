@@ -27,7 +27,7 @@ func TestSecrets(t *testing.T) {
 		says   []string
 	}{
 		"Pass":  {"C: PASS " + secret, func(c *Client) error { return c.Pass(background, secret) }, []string{secret, in64(secret)}},
-		"Short": {"C: pass " + secret, func(c *Client) error { _, err := c.Short(background, "pass", secret); return err }, []string{secret}},
+		"Cmd":   {"C: pass " + secret, func(c *Client) error { _, err := c.Cmd(background, "pass", secret); return err }, []string{secret}},
 		"Login": {"C: CAPA\nS: -ERR\nC: USER user\nS: +OK\nC: PASS " + secret, login, []string{secret}},
 		"Login, PLAIN": {"C: CAPA\nS: +OK\nS: SASL PLAIN\nS: .\nC: AUTH PLAIN " + in64(plain), login,
 			[]string{secret, in64(plain), in64(secret)}},

@@ -12,7 +12,7 @@ import (
 //
 // It holds the session until it was read to its end, failed, or was closed. It is for one goroutine; only Close may come from another.
 type Message struct {
-	Number int    // the message number; 0 for Long
+	Number int    // the message number; 0 for CmdMultiline
 	Status string // text after +OK
 
 	s     *session

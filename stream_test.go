@@ -334,10 +334,10 @@ func TestEmptyMessage(t *testing.T) {
 		readAll(t, m, err, "")
 		m, err = c.Top(background, 1, 0)
 		readAll(t, m, err, "")
-		m, err = c.Long(background, "XLONG", "a", "b")
+		m, err = c.CmdMultiline(background, "XLONG", "a", "b")
 		readAll(t, m, err, "more\r\n")
 		if m.Number != 0 || m.Status != "and" {
-			t.Errorf("Long: Number %d, Status %q", m.Number, m.Status)
+			t.Errorf("CmdMultiline: Number %d, Status %q", m.Number, m.Status)
 		}
 	})
 }

@@ -196,7 +196,7 @@ func perform(ctx context.Context, t *testing.T, c *pop3.Client, words []string) 
 		langs, err := c.Langs(ctx)
 		return outcome(fmt.Sprint(langs), err)
 	case "short":
-		text, err := c.Short(ctx, words[1], words[2:]...)
+		text, err := c.Cmd(ctx, words[1], words[2:]...)
 		return outcome(text, err)
 	case "quit":
 		err = c.Quit(ctx)

@@ -88,17 +88,17 @@ func TestTwisted(t *testing.T) {
 	})
 	t.Run("sendShort, state SHORT", func(t *testing.T) {
 		c := dialogue(t, nil, "\nC: X a b\nS: +OK c d")
-		if text, err := c.Short(background, "X", "a", "b"); text != "c d" || err != nil {
-			t.Errorf("Short = %q, %v", text, err)
+		if text, err := c.Cmd(background, "X", "a", "b"); text != "c d" || err != nil {
+			t.Errorf("Cmd = %q, %v", text, err)
 		}
 	})
 	t.Run("sendLong, states LONG_INITIAL and LONG, consumer", func(t *testing.T) {
 		c := loggedIn(t)
-		m, err := c.Long(background, "RETR", "1")
+		m, err := c.CmdMultiline(background, "RETR", "1")
 		must(t, err)
 		var b strings.Builder
 		if n, err := io.Copy(&b, m); n != int64(len(first)) || err != nil || b.String() != first {
-			t.Errorf("Long reads %q, %d, %v", b.String(), n, err)
+			t.Errorf("CmdMultiline reads %q, %d, %v", b.String(), n, err)
 		}
 	})
 	t.Run("_blocked, _unblock, _blockedQueue, _waiting", func(t *testing.T) {

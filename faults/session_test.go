@@ -149,7 +149,7 @@ func (k *talk) work(c *pop3.Client) error {
 	if err := k.refused("DELE again", c.Dele(ctx, 2)); err != nil {
 		return err
 	}
-	text, err := c.Short(ctx, "NOOP")
+	text, err := c.Cmd(ctx, "NOOP")
 	if err == nil && k.noop != "" && text != k.noop {
 		err = brokenf("NOOP says %q, want %q", text, k.noop)
 	}

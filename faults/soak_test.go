@@ -269,7 +269,7 @@ func (s *shared) use(r *rand.Rand, user int) error {
 		}
 		return err
 	case 12:
-		if text, err := s.c.Short(ctx, "NOOP"); err != nil || text != "nothing done" {
+		if text, err := s.c.Cmd(ctx, "NOOP"); err != nil || text != "nothing done" {
 			return brokenf("NOOP: %q, %v", text, err)
 		}
 		return nil

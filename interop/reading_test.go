@@ -129,13 +129,13 @@ var reading = []testCase{
 	{"NOOP and commands of any kind", func(e *env) {
 		c, _ := e.open(some(2)...)
 		e.must(c.Noop(e.ctx))
-		_, err := c.Short(e.ctx, "NOOP")
+		_, err := c.Cmd(e.ctx, "NOOP")
 		e.must(err)
-		if a, b := e.text(c.Long(e.ctx, "RETR", "2")), e.text(c.Retr(e.ctx, 2)); a != b {
-			e.Errorf("Long has %q, Retr %q", a, b)
+		if a, b := e.text(c.CmdMultiline(e.ctx, "RETR", "2")), e.text(c.Retr(e.ctx, 2)); a != b {
+			e.Errorf("CmdMultiline has %q, Retr %q", a, b)
 		}
-		e.refused(second(c.Short(e.ctx, "XNONE")))
-		e.refused(second(c.Long(e.ctx, "XNONE")))
+		e.refused(second(c.Cmd(e.ctx, "XNONE")))
+		e.refused(second(c.CmdMultiline(e.ctx, "XNONE")))
 		e.must(c.Noop(e.ctx))
 		e.must(c.Quit(e.ctx))
 	}},
