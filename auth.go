@@ -17,7 +17,7 @@ import (
 // A challenge that is no msg-id (it has no "@") may be none at all, so after an -ERR to it the other ways are tried.
 // Any other refusal is final. A challenge that came before STLS is forgotten with it.
 func (c *Client) Login(ctx context.Context, user, password string) error {
-	if err := checkText(user, password); err != nil {
+	if err := checkText("login", user, password); err != nil {
 		return err
 	}
 	h := &lease{ctx: ctx, name: "login", hint: "wait for it"}
@@ -44,7 +44,7 @@ func (c *Client) Login(ctx context.Context, user, password string) error {
 		}
 	}
 	if !c.mayShowSecrets() {
-		return ErrInsecureLogin
+		return commandFailed(h.name, ErrInsecureLogin)
 	}
 	if caps.hasMechanism("PLAIN") && !caps.Has("USER") {
 		return c.auth(h, "PLAIN", []byte("\x00"+user+"\x00"+password), nil)
@@ -57,7 +57,7 @@ func (c *Client) Login(ctx context.Context, user, password string) error {
 
 // User names the mailbox; Pass must follow.
 func (c *Client) User(ctx context.Context, name string) error {
-	if err := checkText(name); err != nil {
+	if err := checkText("USER", name); err != nil {
 		return err
 	}
 	_, err := c.s.cmd(ctx, "USER "+name)
@@ -67,12 +67,12 @@ func (c *Client) User(ctx context.Context, name string) error {
 // Pass gives the password for User. On a connection that is not encrypted it says ErrInsecureLogin and sends nothing,
 // unless Options.AllowInsecureLogin is set.
 func (c *Client) Pass(ctx context.Context, password string) error {
-	if err := checkText(password); err != nil {
+	if err := checkText("PASS", password); err != nil {
 		return err
 	}
 	return c.do(ctx, "PASS", func(h *lease) error {
 		if !c.mayShowSecrets() {
-			return ErrInsecureLogin
+			return notSent("PASS", ErrInsecureLogin)
 		}
 		return c.pass(h, password)
 	})
@@ -97,13 +97,13 @@ func (c *Client) pass(h *lease, password string) error {
 // APOP logs in with a digest of the greeting's challenge and a shared secret (RFC 1939, section 7). Without a challenge
 // nothing is sent. MD5 is weak: it hides the secret from who listens, not from who can search for it.
 func (c *Client) APOP(ctx context.Context, user, secret string) error {
-	if err := checkText(user, secret); err != nil {
+	if err := checkText("APOP", user, secret); err != nil {
 		return err
 	}
 	return c.do(ctx, "APOP", func(h *lease) error {
 		challenge := c.Challenge()
 		if challenge == "" {
-			return errors.New("pop3: APOP: the greeting had no challenge")
+			return invalidArgument("APOP", "no challenge in the greeting")
 		}
 		return c.apop(h, user, secret, challenge)
 	})
@@ -155,7 +155,7 @@ func challenge(greeting string) (found string) {
 func (c *Client) StartTLS(ctx context.Context, config *tls.Config) error {
 	return c.do(ctx, "STLS", func(h *lease) error {
 		if c.s.conn.encrypted() {
-			return errors.New("pop3: STLS: the connection is encrypted already")
+			return invalidArgument("STLS", "connection is already encrypted")
 		}
 		caps, err := c.knownCapabilities(h)
 		if err != nil {
@@ -171,13 +171,13 @@ func (c *Client) StartTLS(ctx context.Context, config *tls.Config) error {
 func (c *Client) startTLS(h *lease, config *tls.Config) error {
 	config = c.tlsConfig(config)
 	if config.ServerName == "" && !config.InsecureSkipVerify {
-		return errors.New("pop3: STLS: the server's name is not known: set ServerName in the TLS config")
+		return commandFailed("STLS", errors.New("server name unknown: set ServerName in the TLS config"))
 	}
 	if _, err := c.s.ask(h, "STLS", "STLS"); err != nil {
 		return err
 	}
 	if n := c.s.conn.arrived(); n > 0 {
-		return c.s.fail(h, &ProtocolError{Command: "STLS", Reason: fmt.Sprintf("%d octets were injected before the TLS handshake", n)})
+		return c.s.fail(h, &ProtocolError{Command: "STLS", Reason: fmt.Sprintf("%d unexpected bytes before the TLS handshake", n)})
 	}
 	c.setCapabilities(nil)
 	c.mu.Lock()

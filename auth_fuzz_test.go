@@ -240,7 +240,7 @@ func FuzzAuth(f *testing.F) {
 			if upper := strings.ToUpper(name); upper != "XOAUTH2" && upper != "OAUTHBEARER" {
 				challenge = ""
 			}
-			if no.Command != "AUTH "+strings.ToUpper(name) || no.Challenge != c.s.conn.redact(challenge) {
+			if no.Command != "AUTH "+strings.ToUpper(name) || no.Detail != c.s.conn.redact(challenge) {
 				t.Errorf("error %+v, and the last challenge was %q", *no, challenge)
 			}
 		}

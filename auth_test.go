@@ -345,7 +345,7 @@ func TestNextPanics(t *testing.T) {
 	}()
 	err := c.Noop(background)
 	wantError(t, err, ErrClosed)
-	if want := "pop3: session closed: AUTH X: the SASL mechanism did not return"; err.Error() != want {
+	if want := "pop3: NOOP: not sent: session closed: AUTH X: SASL mechanism panicked"; err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
 	}
 }
@@ -484,7 +484,7 @@ func TestInsecure(t *testing.T) {
 			c := dialogue(t, nil, `
 				C: NOOP
 				S: +OK`)
-			wantError(t, do(c), ErrInsecureLogin)
+			wantError(t, do(c), ErrInsecureLogin, ErrNotSent)
 			must(t, c.Noop(background)) // nothing else was sent
 		})
 	}

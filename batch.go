@@ -3,7 +3,6 @@ package pop3
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"slices"
 	"strconv"
@@ -111,7 +110,7 @@ type batch struct {
 func (c *Client) beginBatch(ctx context.Context, name string, numbers []int, bodies bool, command func(n int) string) (*batch, error) {
 	for _, n := range numbers {
 		if n < 1 {
-			return nil, fmt.Errorf("pop3: %s: message numbers begin at 1, numbers of lines at 0; nothing was sent", name)
+			return nil, invalidArgument(name, invalidNumber(n))
 		}
 	}
 	if len(numbers) == 0 {
@@ -193,7 +192,7 @@ func (b *batch) answer(number int, m *Message) error {
 		text, err = b.s.answer(&b.lease, command)
 	}
 	if asked := b.answered(); !asked && (err == nil || isServerError(err)) {
-		err = b.s.fail(&b.lease, &ProtocolError{Command: command, Reason: "answered before it was sent"})
+		err = b.s.fail(&b.lease, &ProtocolError{Command: command, Reason: "response received before command was sent"})
 	}
 	b.current = nil
 	if err == nil && m != nil {
@@ -280,7 +279,7 @@ func (b *batch) drain() error {
 		}
 		b.s.conn.sock.waitForever(false)
 		if b.s.conn.arrived() > 0 { // which of the answers was one too many nobody knows
-			return &ProtocolError{Reason: "more answers than commands"}
+			return &ProtocolError{Reason: "more responses than commands"}
 		}
 	}
 	return nil

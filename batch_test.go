@@ -427,7 +427,7 @@ func TestBatchKeepsItsNumbers(t *testing.T) {
 // A batch that was left may find anything in what is still to be read, and that ends the session.
 func TestBatchLeftBeforeItsEnd(t *testing.T) {
 	for rest, want := range map[string]string{
-		"+OK\r\nthr":     "connection closed by the server",
+		"+OK\r\nthr":     "connection closed by server",
 		"three\r\n.\r\n": `RETR 3: neither +OK nor -ERR: "three"`,
 	} {
 		synctest.Test(t, func(t *testing.T) {

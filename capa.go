@@ -2,7 +2,6 @@ package pop3
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -138,7 +137,7 @@ func (c *Client) UTF8(ctx context.Context) error {
 // Lang asks the server to write its texts in a language; "*" is its default (RFC 6856, section 3).
 func (c *Client) Lang(ctx context.Context, tag string) error {
 	if tag == "" {
-		return errors.New("pop3: LANG: no language tag")
+		return invalidArgument("LANG", "empty language tag")
 	}
 	_, err := c.Cmd(ctx, "LANG", tag)
 	return err

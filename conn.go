@@ -247,6 +247,30 @@ func (c *conn) reply() (word, text string, err error) {
 
 var errNoStatus = errors.New("neither +OK nor -ERR")
 
+// explain makes the error that ends the session of err, which was met while command was in flight.
+func (c *conn) explain(command string, err error) error {
+	var protocol *ProtocolError
+	var untrusted *tls.CertificateVerificationError
+	var limit *commandError
+	switch {
+	case errors.As(err, &protocol):
+		if protocol.Command == "" {
+			protocol.Command = command
+		}
+		return protocol
+	case errors.As(err, &limit):
+		if limit.command == "" {
+			limit.command = command
+		}
+		return limit
+	case errors.Is(err, ErrLineTooLong), errors.As(err, &untrusted): // not a network failure: a retry would not help
+		return commandFailed(command, err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &timeoutError{command, c.lastLine}
+	}
+	return &lostError{command, c.lastLine, err}
+}
+
 // text returns the next run of a multi-line response, without its dot-stuffing: at least one octet, unless it is the end.
 // It is valid until the next call.
 func (c *conn) text(u *unstuffer) (text []byte, end bool, err error) {

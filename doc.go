@@ -80,25 +80,26 @@
 //
 // # Errors
 //
-// The server's no is a [*ServerError]; the session goes on. Nonsense from the server is a [*ProtocolError]. Where it
-// leaves open where the session stands, the session is closed; where only a text makes no sense it goes on.
-// The rest is matched with errors.Is: [ErrInsecureLogin], [ErrTLSNotSupported], [ErrBusy], [ErrLineTooLong],
-// context.Canceled and context.DeadlineExceeded; io.ErrUnexpectedEOF for a connection lost in an answer;
-// os.ErrDeadlineExceeded for a server that was silent too long.
+// A negative response (-ERR) is a [*ServerError]; the session remains usable. A response that violates the protocol is a
+// [*ProtocolError]. It closes the session if client and server may be out of sync; if only the text after +OK is invalid, the
+// session remains usable. All other errors are matched with errors.Is: [ErrInsecureLogin], [ErrTLSNotSupported], [ErrBusy],
+// [ErrLineTooLong], [ErrTooManyEntries], context.Canceled and context.DeadlineExceeded; io.ErrUnexpectedEOF if the connection
+// was lost within a response; os.ErrDeadlineExceeded if the server was silent for longer than [Options].Timeout. If an error
+// also matches [ErrNotSent], nothing of the command was written, so that it may safely be repeated.
 //
-// What ends a session is told to the command that met it. Every other and every later call says ErrClosed, wrapping the
-// cause; ErrClosed is a net.ErrClosed too. Nothing is ever retried or reconnected behind the caller's back.
+// The error that ends a session is returned by the command in flight. All other and later calls return [ErrClosed] wrapping it;
+// ErrClosed also matches net.ErrClosed. The package never retries or reconnects on its own.
 //
-// After [Client.Quit] nil means that the deletions are committed, a *ServerError that the server kept some of the messages,
-// and anything else that nobody knows, unless its text says that nothing was sent.
+// [Client.Quit] returns nil if the deletions were committed and a *ServerError if the server kept some of the messages.
+// After any other error the outcome is unknown, unless it matches ErrNotSent.
 //
 // # Limits
 //
 // Each wait for the server is bounded by [Options].Timeout, the greeting, QUIT and each piece of a message among them: a server that keeps
 // sending may take as long as it likes, which is for the context to bound. Connecting and the TLS handshake are bounded by the context too.
 //
-// A status line or a line of a listing may have MaxLineLength octets, a listing MaxEntries entries; more is [ErrLineTooLong] and
-// closes the session. A message, and a line of it, may have any length, and takes one buffer of 64 KiB, which is
+// A status line or a line of a listing may have MaxLineLength octets, a listing MaxEntries entries; more is [ErrLineTooLong]
+// or [ErrTooManyEntries] and closes the session. A message, and a line of it, may have any length, and takes one buffer of 64 KiB, which is
 // borrowed while a response is read: an idle session holds none. A listing that had to make way takes the memory of its entries.
 //
 // Nothing longer than 255 octets goes on an AUTH line (RFC 5034); a longer initial response is sent after the empty

@@ -12,22 +12,30 @@ import (
 	"unicode/utf8"
 )
 
-// Errors of the caller's making, or of the connection's end. Compare with errors.Is.
+// Errors to be matched with errors.Is.
 var (
-	// ErrInsecureLogin refuses to send a password over a connection that is not encrypted.
-	ErrInsecureLogin = errors.New("pop3: no secure way to log in: the connection is not encrypted")
+	// ErrInsecureLogin is returned instead of sending a password over a connection that is not encrypted.
+	ErrInsecureLogin = errors.New("pop3: connection is not encrypted")
 
-	// ErrTLSNotSupported says that the server does not list STLS.
-	ErrTLSNotSupported = errors.New("pop3: the server does not offer STLS")
+	// ErrTLSNotSupported is returned if the server does not list STLS.
+	ErrTLSNotSupported = errors.New("pop3: server does not support STLS")
 
-	// ErrLineTooLong breaks the session: a line passed Options.MaxLineLength, or a listing Options.MaxEntries.
+	// ErrLineTooLong is returned if a line exceeds Options.MaxLineLength. The session is closed.
 	ErrLineTooLong = errors.New("pop3: line too long")
 
-	// ErrBusy refuses a command because an open response that nobody reads holds the session.
+	// ErrTooManyEntries is returned if a listing exceeds Options.MaxEntries. The session is closed.
+	ErrTooManyEntries = errors.New("pop3: too many entries")
+
+	// ErrBusy is returned if an open response has not been read for Options.StallTimeout. It is an ErrNotSent too.
 	ErrBusy = errors.New("pop3: session busy")
 
-	// ErrClosed says that the session, or the message, is closed. It is a net.ErrClosed too.
+	// ErrClosed is returned if the session, or the message, is closed. It matches net.ErrClosed too.
 	ErrClosed error = closedError{}
+
+	// ErrNotSent is matched by every error of a command of which nothing was written, so that it may safely be repeated:
+	// the argument was refused, the password would have been sent without TLS (Pass and Auth), the session was busy, or ctx was
+	// done or the session closed before the command's turn came.
+	ErrNotSent = errors.New("pop3: not sent")
 )
 
 // ResponseCode is the extended response code of an -ERR (RFC 2449, section 8), without its brackets.
@@ -43,41 +51,44 @@ const (
 	CodeUTF8       ResponseCode = "UTF8"        // the maildrop or message needs UTF8 mode (RFC 6856)
 )
 
-// ServerError is the server's -ERR. The session is in step and stays usable.
+// Is reports whether c is parent or a level below it: "IN-USE/OTHER" is IN-USE. Clients ignore the levels that they do
+// not know (RFC 2449, section 8).
+func (c ResponseCode) Is(parent ResponseCode) bool {
+	n := len(parent)
+	return len(c) >= n && strings.EqualFold(string(c[:n]), string(parent)) && (len(c) == n || n > 0 && c[n] == '/')
+}
+
+// ServerError is a negative response (-ERR). The session remains usable.
 type ServerError struct {
-	Command   string       // the command refused, never with a secret; "" for a greeting
-	Code      ResponseCode // upper-cased, without brackets; "" if there was none
-	Text      string       // what follows the code
-	Challenge string       // the error challenge of XOAUTH2 and OAUTHBEARER, decoded
+	Command string       // the command refused, without secrets; "greeting" for a greeting
+	Number  int          // the message that the command named, 0 for none
+	Code    ResponseCode // upper-cased, without brackets; "" if there was none
+	Text    string       // the text after the code
+	Detail  string       // the error challenge of XOAUTH2 and OAUTHBEARER, decoded
 }
 
 func (e *ServerError) Error() string {
-	var b strings.Builder
-	b.WriteString("pop3: ")
-	if e.Command != "" {
-		b.WriteString(printable(e.Command) + ": ")
-	}
-	b.WriteString("server says -ERR")
+	text := "-ERR"
 	if e.Code != "" {
-		b.WriteString(" [" + printable(string(e.Code)) + "]")
+		text += " [" + string(e.Code) + "]"
 	}
 	if e.Text != "" {
-		b.WriteString(" " + printable(e.Text))
+		text += " " + e.Text
 	}
-	if e.Challenge != "" {
-		b.WriteString(" (" + printable(e.Challenge) + ")")
+	if e.Detail != "" {
+		text += " (" + e.Detail + ")"
 	}
-	return b.String()
+	return errorText(e.Command, text)
 }
 
-// Temporary reports whether the same command may succeed later: IN-USE, LOGIN-DELAY, SYS/TEMP.
+// Temporary reports whether the same command may succeed later: IN-USE, LOGIN-DELAY, SYS/TEMP, and the levels below them.
 func (e *ServerError) Temporary() bool {
-	return e.Code == CodeInUse || e.Code == CodeLoginDelay || e.Code == CodeSysTemp
+	return e.Code.Is(CodeInUse) || e.Code.Is(CodeLoginDelay) || e.Code.Is(CodeSysTemp)
 }
 
-// serverError makes a *ServerError of the text behind -ERR, which may begin with a response code.
+// serverError makes a *ServerError of the text after -ERR, which may begin with a response code.
 func serverError(command, text string) *ServerError {
-	e := &ServerError{Command: command, Text: text}
+	e := &ServerError{Command: command, Number: messageNumber(command), Text: text}
 	if code, rest, ok := strings.Cut(text, "]"); ok && len(code) > 1 && code[0] == '[' && !strings.ContainsAny(code, " \t") {
 		e.Code = ResponseCode(strings.ToUpper(code[1:]))
 		e.Text = strings.TrimLeft(rest, " \t")
@@ -85,30 +96,74 @@ func serverError(command, text string) *ServerError {
 	return e
 }
 
+// messageNumber returns the number of the message that a command is about, or 0.
+func messageNumber(command string) int {
+	verb, rest, _ := strings.Cut(command, " ")
+	switch strings.ToUpper(verb) {
+	case "RETR", "TOP", "DELE", "LIST", "UIDL":
+		number, _, _ := strings.Cut(rest, " ")
+		if n, err := strconv.Atoi(number); err == nil && n > 0 {
+			return n
+		}
+	}
+	return 0
+}
+
 func isServerError(err error) bool {
 	var e *ServerError
 	return errors.As(err, &e)
 }
 
-// ProtocolError is an answer that is no POP3. Where nobody knows any more where the session stands, it is broken;
-// an answer that is in step and only makes no sense leaves it usable.
+// ProtocolError is a response that violates the protocol. It closes the session if client and server may be out of sync;
+// if only the text after +OK is invalid, the session remains usable.
 type ProtocolError struct {
-	Command string // the command answered, never with a secret; "connecting" for a greeting
-	Line    string // the line at fault, without CRLF, cut to a sensible length
+	Command string // the command answered, without secrets; "greeting" for the greeting
+	Line    string // the invalid line, without CRLF, possibly truncated
 	Reason  string
 }
 
 func (e *ProtocolError) Error() string {
-	s := "pop3: "
-	if e.Command != "" {
-		s += printable(e.Command) + ": "
-	}
-	s += e.Reason
+	text := e.Reason
 	if e.Line != "" {
-		s += `: "` + printable(e.Line) + `"`
+		text += `: "` + e.Line + `"`
 	}
-	return s
+	return errorText(e.Command, text)
 }
+
+// commandError is an error of a command that is not the server's.
+type commandError struct {
+	command string
+	text    string
+	err     error
+}
+
+// commandFailed says which command met err.
+func commandFailed(command string, err error) error {
+	return &commandError{command, unprefixed(err), err}
+}
+
+// errTooManyEntries is ErrTooManyEntries with the limit. The command is added by whoever knows it.
+func errTooManyEntries(max int) error {
+	return &commandError{text: fmt.Sprintf("more than %d entries", max), err: ErrTooManyEntries}
+}
+
+func (e *commandError) Error() string { return errorText(e.command, e.text) }
+func (e *commandError) Unwrap() error { return e.err }
+
+// notSentError is a command of which nothing was written.
+type notSentError struct{ commandError }
+
+// notSent says that nothing of a command was written, and why.
+func notSent(command string, cause error) error {
+	return &notSentError{commandError{command, "not sent: " + unprefixed(cause), cause}}
+}
+
+// invalidArgument refuses a command before anything is sent.
+func invalidArgument(command, reason string) error {
+	return &notSentError{commandError{command, reason, nil}}
+}
+
+func (e *notSentError) Is(target error) bool { return target == ErrNotSent }
 
 // closedError is ErrClosed, with what ended the session where that is known.
 type closedError struct{ cause error }
@@ -117,7 +172,7 @@ func (e closedError) Error() string {
 	if e.cause == nil {
 		return "pop3: closed"
 	}
-	return "pop3: session closed: " + strings.TrimPrefix(e.cause.Error(), "pop3: ")
+	return errorText("", "session closed: "+unprefixed(e.cause))
 }
 
 func (e closedError) Is(target error) bool {
@@ -130,29 +185,20 @@ func (e closedError) Unwrap() error { return e.cause }
 // lostError is a connection that ended, or failed, inside a response.
 type lostError struct {
 	command  string
-	lastLine string // what the server had said unasked
+	lastLine string // the last that the server sent unsolicited
 	err      error
 }
 
 func (e *lostError) Error() string {
-	s := "pop3: "
-	if e.command != "" {
-		s += printable(e.command) + ": "
-	}
 	if e.err == io.EOF {
-		s += "connection closed by the server"
-	} else {
-		s += "connection lost: " + printable(e.err.Error())
+		return errorText(e.command, "connection closed by server"+after(e.lastLine))
 	}
-	if e.lastLine != "" {
-		s += `; its last words: "` + printable(e.lastLine) + `"`
-	}
-	return s
+	return errorText(e.command, "connection lost"+after(e.lastLine)+": "+unprefixed(e.err))
 }
 
 func (e *lostError) Is(target error) bool { return target == io.ErrUnexpectedEOF }
 
-// Unwrap hides io.EOF: a cut must never look like an end.
+// Unwrap hides io.EOF: a truncated response must never look complete.
 func (e *lostError) Unwrap() error {
 	if errors.Is(e.err, io.EOF) { // also one of the TLS handshake
 		return nil
@@ -160,25 +206,11 @@ func (e *lostError) Unwrap() error {
 	return e.err
 }
 
-// escapedError is an error of another package that may quote the server: the names in its certificate, for one.
-type escapedError struct{ err error }
-
-func (e escapedError) Error() string { return printable(e.err.Error()) }
-func (e escapedError) Unwrap() error { return e.err }
-
 // timeoutError is a server that was silent for Options.Timeout. It is a net.Error.
 type timeoutError struct{ command, lastLine string }
 
 func (e *timeoutError) Error() string {
-	s := "pop3: "
-	if e.command != "" {
-		s += printable(e.command) + ": "
-	}
-	s += "timed out waiting for the server"
-	if e.lastLine != "" {
-		s += `; its last words: "` + printable(e.lastLine) + `"`
-	}
-	return s
+	return errorText(e.command, "timed out waiting for the server"+after(e.lastLine))
 }
 
 func (e *timeoutError) Timeout() bool   { return true }
@@ -189,10 +221,30 @@ func (e *timeoutError) Unwrap() error   { return os.ErrDeadlineExceeded }
 type busyError struct{ command, holder, hint string }
 
 func (e *busyError) Error() string {
-	return fmt.Sprintf("pop3: %s: %s is still open (%s)", printable(e.command), printable(e.holder), e.hint)
+	return errorText(e.command, fmt.Sprintf("%s is still open (%s)", e.holder, e.hint))
 }
 
-func (e *busyError) Unwrap() error { return ErrBusy }
+func (e *busyError) Unwrap() []error { return []error{ErrBusy, ErrNotSent} }
+
+// prefix begins the text of every error, once.
+const prefix = "pop3: "
+
+func errorText(command, text string) string {
+	if command != "" {
+		text = command + ": " + text
+	}
+	return prefix + printable(text)
+}
+
+// unprefixed is the text of an error that becomes part of another.
+func unprefixed(err error) string { return strings.TrimPrefix(err.Error(), prefix) }
+
+func after(lastLine string) string {
+	if lastLine == "" {
+		return ""
+	}
+	return ` after "` + lastLine + `"`
+}
 
 // printable escapes what does not print, which a server could use to write on a terminal or to forge lines of a log.
 func printable(s string) string {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
 func TestServerError(t *testing.T) {
@@ -28,6 +30,13 @@ func TestServerError(t *testing.T) {
 		{"[AUTH]  wrong", CodeAuth, "wrong", false},
 		{"[UTF8] use UTF8", CodeUTF8, "use UTF8", false},
 		{"[X-NEW/SUB] a [b]", "X-NEW/SUB", "a [b]", false},
+		{"[IN-USE/POP3] locked", "IN-USE/POP3", "locked", true},
+		{"[login-delay/300] wait", "LOGIN-DELAY/300", "wait", true},
+		{"[SYS/TEMP/DISK] full", "SYS/TEMP/DISK", "full", true},
+		{"[SYS/TEMPORAL] x", "SYS/TEMPORAL", "x", false},
+		{"[IN-USED] x", "IN-USED", "x", false},
+		{"[SYS] x", "SYS", "x", false},
+		{"[SYS/PERM/TEMP] x", "SYS/PERM/TEMP", "x", false},
 		{"[not a code] x", "", "[not a code] x", false},
 		{"[] x", "", "[] x", false},
 		{"[IN-USE", "", "[IN-USE", false},
@@ -35,8 +44,47 @@ func TestServerError(t *testing.T) {
 		{"x [IN-USE]", "", "x [IN-USE]", false},
 	} {
 		e := serverError("DELE 1", test.text)
-		if e.Code != test.code || e.Text != test.rest || e.Temporary() != test.temporary || e.Command != "DELE 1" {
+		if e.Code != test.code || e.Text != test.rest || e.Temporary() != test.temporary || e.Command != "DELE 1" || e.Number != 1 {
 			t.Errorf("serverError(%q) = %+v, temporary: %v", test.text, e, e.Temporary())
+		}
+	}
+}
+
+func TestServerErrorNumber(t *testing.T) {
+	for command, want := range map[string]int{
+		"RETR 7": 7, "TOP 12 0": 12, "DELE 3": 3, "LIST 4": 4, "UIDL 5": 5, "dele 6": 6,
+		"LIST": 0, "STAT": 0, "USER 7": 0, "APOP 7 ****": 0, "greeting": 0, "": 0, "DELE": 0, "DELE x": 0, "DELE -1": 0,
+		"DELE 99999999999999999999": 0, "XTND 3": 0,
+	} {
+		if got := serverError(command, "").Number; got != want {
+			t.Errorf("%q is about message %d, want %d", command, got, want)
+		}
+	}
+}
+
+func TestResponseCodeIs(t *testing.T) {
+	for _, test := range []struct {
+		code, parent ResponseCode
+		want         bool
+	}{
+		{CodeInUse, CodeInUse, true},
+		{"IN-USE/OTHER", CodeInUse, true},
+		{"IN-USE/A/B", "IN-USE/A", true},
+		{"in-use/other", CodeInUse, true},
+		{CodeSysTemp, "SYS", true},
+		{"SYS/TEMP/", CodeSysTemp, true},
+		{CodeInUse, "IN-USE/OTHER", false},
+		{"IN-USED", CodeInUse, false},
+		{"IN-USED/X", CodeInUse, false},
+		{"SYS", CodeSysTemp, false},
+		{CodeSysPerm, CodeSysTemp, false},
+		{"", CodeInUse, false},
+		{"", "", true},
+		{CodeInUse, "", false},
+		{"/X", "", false},
+	} {
+		if got := test.code.Is(test.parent); got != test.want {
+			t.Errorf("%q.Is(%q) = %v", test.code, test.parent, got)
 		}
 	}
 }
@@ -46,20 +94,36 @@ func TestErrorTexts(t *testing.T) {
 		err  error
 		want string
 	}{
-		{&ServerError{}, "pop3: server says -ERR"},
-		{&ServerError{Command: "DELE 1", Text: "gone"}, "pop3: DELE 1: server says -ERR gone"},
-		{&ServerError{Command: "PASS ****", Code: "AUTH", Text: "no"}, "pop3: PASS ****: server says -ERR [AUTH] no"},
-		{&ServerError{Command: "AUTH XOAUTH2", Challenge: "{}"}, "pop3: AUTH XOAUTH2: server says -ERR ({})"},
-		{&ServerError{Command: "X", Code: "\x1b]", Text: "a\r\nb\x1b[2J\u009b\u202e\x9b ä"}, `pop3: X: server says -ERR [\x1b]] a\r\nb\x1b[2J\u009b\u202e\ufffd ä`},
-		{&ProtocolError{Command: "STAT", Line: "two\x00", Reason: "not a count and a size"}, `pop3: STAT: not a count and a size: "two\x00"`},
-		{&ProtocolError{Reason: "bad"}, "pop3: bad"},
+		{ErrInsecureLogin, "pop3: connection is not encrypted"},
+		{ErrTLSNotSupported, "pop3: server does not support STLS"},
+		{ErrLineTooLong, "pop3: line too long"},
+		{ErrTooManyEntries, "pop3: too many entries"},
+		{ErrBusy, "pop3: session busy"},
 		{ErrClosed, "pop3: closed"},
+		{ErrNotSent, "pop3: not sent"},
+		{&ServerError{}, "pop3: -ERR"},
+		{&ServerError{Command: "greeting", Text: "too many"}, "pop3: greeting: -ERR too many"},
+		{&ServerError{Command: "DELE 1", Code: "SYS/TEMP", Text: "gone"}, "pop3: DELE 1: -ERR [SYS/TEMP] gone"},
+		{&ServerError{Command: "PASS ****", Code: "AUTH", Text: "no"}, "pop3: PASS ****: -ERR [AUTH] no"},
+		{&ServerError{Command: "AUTH XOAUTH2", Detail: "{}"}, "pop3: AUTH XOAUTH2: -ERR ({})"},
+		{&ServerError{Command: "X", Code: "\x1b]", Text: "a\r\nb\x1b[2J\u009b\u202e\x9b ä"}, `pop3: X: -ERR [\x1b]] a\r\nb\x1b[2J\u009b\u202e\ufffd ä`},
+		{&ProtocolError{Command: "STAT", Line: "two\x00", Reason: "invalid message count or size"}, `pop3: STAT: invalid message count or size: "two\x00"`},
+		{&ProtocolError{Reason: "bad"}, "pop3: bad"},
 		{closed(&ProtocolError{Reason: "bad"}), "pop3: session closed: bad"},
-		{&lostError{"NOOP", "", io.EOF}, "pop3: NOOP: connection closed by the server"},
-		{&lostError{"NOOP", "-ERR \x07", errors.New("reset")}, `pop3: NOOP: connection lost: reset; its last words: "-ERR \a"`},
-		{&timeoutError{"NOOP", "bye"}, `pop3: NOOP: timed out waiting for the server; its last words: "bye"`},
+		{closed(closed(errors.New("bad"))), "pop3: session closed: bad"},
+		{&lostError{"NOOP", "", io.EOF}, "pop3: NOOP: connection closed by server"},
+		{&lostError{"NOOP", "-ERR bye", io.EOF}, `pop3: NOOP: connection closed by server after "-ERR bye"`},
+		{&lostError{"NOOP", "-ERR \x07", errors.New("reset")}, `pop3: NOOP: connection lost after "-ERR \a": reset`},
 		{&lostError{"NOOP", "", errors.New("x509: not valid for \x1b[2J\n")}, `pop3: NOOP: connection lost: x509: not valid for \x1b[2J\n`},
+		{&timeoutError{"NOOP", ""}, "pop3: NOOP: timed out waiting for the server"},
+		{&timeoutError{"NOOP", "bye"}, `pop3: NOOP: timed out waiting for the server after "bye"`},
 		{&busyError{"DELE 3", "RETR 7", "read it to EOF or Close it"}, "pop3: DELE 3: RETR 7 is still open (read it to EOF or Close it)"},
+		{notSent("DELE 3", context.Canceled), "pop3: DELE 3: not sent: context canceled"},
+		{notSent("DELE 3", closed(nil)), "pop3: DELE 3: not sent: closed"},
+		{notSent("DELE 3", closed(&timeoutError{"NOOP", ""})), "pop3: DELE 3: not sent: session closed: NOOP: timed out waiting for the server"},
+		{invalidArgument("RETR 0", invalidNumber(0)), "pop3: RETR 0: invalid message number 0"},
+		{commandFailed("CAPA", ErrLineTooLong), "pop3: CAPA: line too long"},
+		{errTooManyEntries(2), "pop3: more than 2 entries"},
 	} {
 		if got := test.err.Error(); got != test.want {
 			t.Errorf("%T: %q, want %q", test.err, got, test.want)
@@ -67,30 +131,39 @@ func TestErrorTexts(t *testing.T) {
 	}
 }
 
-// TestErrorIs has every error also within another, and as the cause of a session's end.
 // What a caller puts into a command does not get raw into a text either.
 func TestCommandsAreShownEscaped(t *testing.T) {
 	c := dialogue(t, nil, "\nC: USER a\x1b[2J\nS: -ERR no")
 	err := c.User(background, "a\x1b[2J")
-	for _, err := range []error{err, &ProtocolError{Command: "\x1b"}, &lostError{"\x1b", "", io.EOF}, &timeoutError{"\x1b", ""}, &busyError{"\x1b", "\x1b", ""}} {
+	for _, err := range []error{
+		err, &ProtocolError{Command: "\x1b"}, &lostError{"\x1b", "", io.EOF}, &timeoutError{"\x1b", ""}, &busyError{"\x1b", "\x1b", ""},
+		notSent("\x1b", context.Canceled), invalidArgument("\x1b", ""), commandFailed("\x1b", errors.New("\x1b")),
+	} {
 		if strings.Contains(err.Error(), "\x1b") {
 			t.Errorf("%q", err)
 		}
 	}
 }
 
+// TestErrorIs has every error also within another, and as the cause of a session's end.
 func TestErrorIs(t *testing.T) {
 	reset := errors.New("reset")
 	for _, test := range []struct {
 		err    error
 		is, no []error
 	}{
-		{ErrClosed, []error{ErrClosed, net.ErrClosed}, []error{io.EOF, io.ErrUnexpectedEOF, ErrBusy}},
-		{&lostError{"", "", io.EOF}, []error{io.ErrUnexpectedEOF}, []error{io.EOF}},
+		{ErrClosed, []error{ErrClosed, net.ErrClosed}, []error{io.EOF, io.ErrUnexpectedEOF, ErrBusy, ErrNotSent}},
+		{&lostError{"", "", io.EOF}, []error{io.ErrUnexpectedEOF}, []error{io.EOF, ErrNotSent}},
 		{&lostError{"", "", fmt.Errorf("TLS handshake: %w", io.EOF)}, []error{io.ErrUnexpectedEOF}, []error{io.EOF}},
 		{&lostError{"", "", reset}, []error{io.ErrUnexpectedEOF, reset}, []error{io.EOF, os.ErrDeadlineExceeded}},
-		{&timeoutError{}, []error{os.ErrDeadlineExceeded}, []error{io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded}},
-		{&busyError{}, []error{ErrBusy}, []error{io.EOF}},
+		{&timeoutError{}, []error{os.ErrDeadlineExceeded}, []error{io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded, ErrNotSent}},
+		{&busyError{}, []error{ErrBusy, ErrNotSent}, []error{io.EOF}},
+		{commandFailed("X", ErrLineTooLong), []error{ErrLineTooLong}, []error{ErrTooManyEntries, ErrNotSent}},
+		{errTooManyEntries(1), []error{ErrTooManyEntries}, []error{ErrLineTooLong, ErrNotSent}},
+		{notSent("X", context.Canceled), []error{ErrNotSent, context.Canceled}, []error{context.DeadlineExceeded, ErrBusy}},
+		{notSent("X", closed(reset)), []error{ErrNotSent, ErrClosed, net.ErrClosed, reset}, []error{io.EOF}},
+		{notSent("X", ErrInsecureLogin), []error{ErrNotSent, ErrInsecureLogin}, []error{ErrTLSNotSupported}},
+		{invalidArgument("X", "y"), []error{ErrNotSent}, []error{ErrBusy, ErrClosed}},
 	} {
 		for _, err := range []error{test.err, fmt.Errorf("mail: %w", test.err), errors.Join(io.ErrShortWrite, test.err), closed(test.err)} {
 			for _, target := range test.is {
@@ -99,6 +172,9 @@ func TestErrorIs(t *testing.T) {
 				}
 			}
 			for _, target := range test.no {
+				if _, isClosed := err.(closedError); isClosed && target == ErrClosed {
+					continue
+				}
 				if errors.Is(err, target) {
 					t.Errorf("%q is %q", err, target)
 				}
@@ -114,6 +190,47 @@ func TestErrorIs(t *testing.T) {
 	}
 	if errors.As(closed(reset), &timed) {
 		t.Error("a reset is a timeout")
+	}
+}
+
+// TestNotSent has a session that is closed before a command, and one that is closed after the command was written.
+func TestNotSent(t *testing.T) {
+	calls := map[string]func(ctx context.Context, c *Client) error{
+		"Noop":  func(ctx context.Context, c *Client) error { return c.Noop(ctx) },
+		"User":  func(ctx context.Context, c *Client) error { return c.User(ctx, "u") },
+		"Pass":  func(ctx context.Context, c *Client) error { return c.Pass(ctx, "p") },
+		"Login": func(ctx context.Context, c *Client) error { return c.Login(ctx, "u", "p") },
+		"Auth":  func(ctx context.Context, c *Client) error { return c.Auth(ctx, XOAUTH2("u", "t")) },
+		"Cmd":   func(ctx context.Context, c *Client) error { _, err := c.Cmd(ctx, "PASS", "p"); return err },
+		"Size":  func(ctx context.Context, c *Client) error { _, err := c.Size(ctx, 1); return err },
+		"Retr":  func(ctx context.Context, c *Client) error { _, err := c.Retr(ctx, 1); return err },
+		"List":  func(ctx context.Context, c *Client) error { _, err := c.List(ctx); return err },
+		"Langs": func(ctx context.Context, c *Client) error { _, err := c.Langs(ctx); return err },
+		"Capabilities": func(ctx context.Context, c *Client) error {
+			_, err := c.Capabilities(ctx)
+			return err
+		},
+		"StartTLS": func(ctx context.Context, c *Client) error { return c.StartTLS(ctx, nil) },
+		"DeleAll":  func(ctx context.Context, c *Client) error { return c.DeleAll(ctx, []int{1}) },
+		"Quit":     func(ctx context.Context, c *Client) error { return c.Quit(ctx) },
+	}
+	for name, call := range calls {
+		t.Run(name+"/closed", func(t *testing.T) {
+			c := dialogue(t, &Options{AllowInsecureLogin: true}, "\n!expect-close")
+			must(t, c.Close())
+			wantError(t, call(background, c), ErrNotSent, ErrClosed, net.ErrClosed)
+		})
+		t.Run(name+"/closed by the server", func(t *testing.T) {
+			c := dialogue(t, &Options{AllowInsecureLogin: true}, "\nC: NOOP\n!close")
+			wantError(t, c.Noop(background), io.ErrUnexpectedEOF)
+			wantError(t, call(background, c), ErrNotSent, ErrClosed, io.ErrUnexpectedEOF)
+		})
+		t.Run(name+"/in flight", func(t *testing.T) {
+			c := dialogue(t, &Options{AllowInsecureLogin: true, TLSConfig: pop3test.TLSConfig()}, "\nC* \n!close")
+			if err := call(background, c); err == nil || errors.Is(err, ErrNotSent) {
+				t.Errorf("error %v, want none that is ErrNotSent", err)
+			}
+		})
 	}
 }
 

@@ -295,7 +295,7 @@ func ExampleXOAUTH2() {
 	err = c.Auth(ctx, pop3.XOAUTH2("user", "one that has expired"))
 	var refused *pop3.ServerError
 	if errors.As(err, &refused) && refused.Code == pop3.CodeAuth {
-		fmt.Println(refused.Challenge) // what is wrong with the token
+		fmt.Println(refused.Detail) // what is wrong with the token
 		err = c.Auth(ctx, pop3.XOAUTH2("user", "ya29.a-token"))
 	}
 	fmt.Println(err)

@@ -371,7 +371,7 @@ func (l *Listing[T]) read(batch []T) (_ []T, end bool, fault, err error) {
 			return batch, false, &ProtocolError{Command: l.lease.name, Line: l.s.conn.quoted(line), Reason: reason}, nil
 		}
 		if l.count++; l.count > l.max {
-			return batch, false, nil, fmt.Errorf("%w: a listing of more than %d entries", ErrLineTooLong, l.max)
+			return batch, false, nil, errTooManyEntries(l.max)
 		}
 		batch = append(batch, e)
 	}

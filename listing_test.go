@@ -687,10 +687,10 @@ func TestMaxEntries(t *testing.T) {
 			l, err = c.List(background)
 			must(t, err)
 			if spilled {
-				wantError(t, c.Noop(background), ErrClosed, ErrLineTooLong)
+				wantError(t, c.Noop(background), ErrClosed, ErrTooManyEntries)
 			}
 			got, err := collect(l, byC)
-			wantError(t, err, ErrLineTooLong)
+			wantError(t, err, ErrTooManyEntries)
 			if len(got) != 1000 {
 				t.Errorf("%d entries, want 1000", len(got))
 			}

@@ -3,7 +3,6 @@ package pop3
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -152,7 +151,7 @@ func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS
 			return nil, c.s.fail(h, err)
 		}
 	}
-	text, err := c.s.answer(h, "")
+	text, err := c.s.answer(h, "greeting")
 	if err != nil {
 		c.s.fail(h, err)
 		return nil, err
@@ -209,7 +208,7 @@ func (c *Client) Stat(ctx context.Context) (count int, size int64, err error) {
 	if size, _, sized := cutNumber(rest); ok && sized && int64(int(n)) == n {
 		return int(n), size, nil
 	}
-	return 0, 0, c.malformed("STAT", text, "not a count and a size")
+	return 0, 0, c.malformed("STAT", text, "invalid message count or size")
 }
 
 // List lists the messages with their sizes. The listing holds the session until it is read, stopped, or moved out of
@@ -247,7 +246,7 @@ func (c *Client) Size(ctx context.Context, number int) (int64, error) {
 	}
 	e, reason := parseEntry([]byte(line))
 	if reason == "" && e.Number != number {
-		reason = "another message than asked for"
+		reason = "response is for another message"
 	}
 	if reason != "" {
 		return 0, c.malformed(command, line, reason)
@@ -263,7 +262,7 @@ func (c *Client) UID(ctx context.Context, number int) (string, error) {
 	}
 	u, reason := parseUID([]byte(line))
 	if reason == "" && u.Number != number {
-		reason = "another message than asked for"
+		reason = "response is for another message"
 	}
 	if reason != "" {
 		return "", c.malformed(command, line, reason)
@@ -302,7 +301,7 @@ func (c *Client) Top(ctx context.Context, number, lines int) (*Message, error) {
 		return nil, err
 	}
 	if lines < 0 {
-		return nil, fmt.Errorf("pop3: %s: number of lines below 0", command)
+		return nil, invalidArgument(command, fmt.Sprintf("negative line count %d", lines))
 	}
 	return c.open(ctx, number, command)
 }
@@ -340,15 +339,18 @@ func (c *Client) Rset(ctx context.Context) error {
 	return err
 }
 
-// Cmd sends any command whose answer is a status line, and returns the text after +OK.
+// Cmd sends a command with a single-line response and returns the text after +OK. STLS and AUTH are refused: use [Client.StartTLS]
+// and [Client.Auth]. PASS is refused like in [Client.Pass].
 func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text string, err error) {
 	line, err := commandLine(command, args)
 	if err != nil {
 		return "", err
 	}
 	switch verb := strings.ToUpper(command); verb {
-	case "STLS", "AUTH":
-		return "", fmt.Errorf("pop3: %s is not a short command: there is a method for it", verb)
+	case "STLS":
+		return "", invalidArgument(verb, "use StartTLS")
+	case "AUTH":
+		return "", invalidArgument(verb, "use Auth")
 	case "PASS", "APOP":
 		h := &lease{ctx: ctx, name: verb}
 		if err := c.s.acquire(h); err != nil {
@@ -356,7 +358,7 @@ func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text 
 		}
 		defer c.s.release(h)
 		if verb == "PASS" && !c.mayShowSecrets() {
-			return "", ErrInsecureLogin
+			return "", notSent(verb, ErrInsecureLogin)
 		}
 		c.s.conn.keepSecret(args...)
 		if text, err = c.s.ask(h, line, verb+" ****"); err == nil {
@@ -367,7 +369,8 @@ func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text 
 	return c.s.cmd(ctx, line)
 }
 
-// CmdMultiline sends any command whose answer is a multi-line response.
+// CmdMultiline sends a command with a multi-line response, which must be read to io.EOF or closed. A command that logs in or
+// starts TLS is refused.
 func (c *Client) CmdMultiline(ctx context.Context, command string, args ...string) (*Message, error) {
 	line, err := commandLine(command, args)
 	if err != nil {
@@ -375,27 +378,26 @@ func (c *Client) CmdMultiline(ctx context.Context, command string, args ...strin
 	}
 	switch verb := strings.ToUpper(command); verb {
 	case "STLS", "AUTH", "PASS", "APOP":
-		return nil, fmt.Errorf("pop3: %s has no multi-line response: there is a method for it", verb)
+		return nil, invalidArgument(verb, "no multi-line response")
 	}
 	return c.open(ctx, 0, line)
 }
 
 func commandLine(command string, args []string) (string, error) {
 	if command == "" || strings.ContainsAny(command, " \t") {
-		return "", errors.New("pop3: a command must be one word")
+		return "", invalidArgument("", "command must be a single word")
 	}
-	line := strings.Join(append([]string{command}, args...), " ")
-	if err := checkText(line); err != nil {
+	if err := checkText("", command); err != nil {
 		return "", err
 	}
-	return line, nil
+	return strings.Join(append([]string{command}, args...), " "), checkText(command, args...)
 }
 
-// checkText refuses what would end a command or start another one.
-func checkText(texts ...string) error {
+// checkText refuses texts that would end the command or start another one.
+func checkText(command string, texts ...string) error {
 	for _, s := range texts {
 		if strings.ContainsAny(s, "\r\n\x00") {
-			return errors.New("pop3: CR, LF or NUL in an argument")
+			return invalidArgument(command, "CR, LF or NUL in an argument")
 		}
 	}
 	return nil
@@ -403,10 +405,12 @@ func checkText(texts ...string) error {
 
 func checkNumber(command string, number int) error {
 	if number < 1 {
-		return fmt.Errorf("pop3: %s: message numbers begin at 1", command)
+		return invalidArgument(command, invalidNumber(number))
 	}
 	return nil
 }
+
+func invalidNumber(n int) string { return fmt.Sprintf("invalid message number %d", n) }
 
 // Quit commits the deletions (the UPDATE state of RFC 1939) and closes the session. nil: they are committed. A *ServerError:
 // the server kept some of the messages. Any other error: unknown; where ctx ended while Quit was queued, nothing was sent and

@@ -21,7 +21,7 @@ func TestGreeting(t *testing.T) {
 		check            func(t *testing.T, err error)
 	}{
 		{"-ERR", "S: -ERR [IN-USE] too many", func(t *testing.T, err error) {
-			refusedWith("", "too many")(t, err)
+			refusedWith("greeting", "too many")(t, err)
 			if refused := new(ServerError); !errors.As(err, &refused) || refused.Code != CodeInUse {
 				t.Errorf("error %v", err)
 			}
@@ -248,9 +248,10 @@ func TestArguments(t *testing.T) {
 				C: NOOP
 				S: +OK`)
 			err := do(c)
-			if err == nil || isServerError(err) || !strings.HasPrefix(err.Error(), "pop3: ") {
+			if err == nil || isServerError(err) || !strings.HasPrefix(err.Error(), "pop3: ") || strings.Count(err.Error(), "pop3:") != 1 {
 				t.Errorf("error %v", err)
 			}
+			wantError(t, err, ErrNotSent)
 			if strings.HasPrefix(name, "ctx") {
 				wantError(t, err, context.Canceled)
 			}

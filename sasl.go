@@ -32,15 +32,15 @@ var showsSecret = []string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}
 func (c *Client) Auth(ctx context.Context, mech SASL) error {
 	name, initial, err := mech.Start()
 	if err != nil {
-		return fmt.Errorf("pop3: AUTH: nothing was sent: %w", err)
+		return notSent("AUTH", err)
 	}
 	name = strings.ToUpper(name)
 	if name == "" || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
-		return errors.New("pop3: AUTH: not the name of a mechanism")
+		return invalidArgument("AUTH", fmt.Sprintf("invalid mechanism name %q", name))
 	}
 	return c.do(ctx, "AUTH "+name, func(h *lease) error {
 		if slices.Contains(showsSecret, name) && !c.mayShowSecrets() {
-			return ErrInsecureLogin
+			return notSent("AUTH "+name, ErrInsecureLogin)
 		}
 		return c.auth(h, name, initial, mech.Next)
 	})
@@ -77,7 +77,7 @@ func (c *Client) auth(h *lease, name string, initial []byte, next func([]byte) (
 			return c.s.refuse(h, shown, text, err)
 		case word == "-ERR":
 			e := serverError(shown, text)
-			e.Challenge = c.s.conn.redact(failure)
+			e.Detail = c.s.conn.redact(failure)
 			return e
 		case word == "+OK" && !unsent:
 			return c.loggedIn(nil)
@@ -87,7 +87,7 @@ func (c *Client) auth(h *lease, name string, initial []byte, next func([]byte) (
 		case unsent: // also after a +OK where + is due
 			response, unsent = initial, false
 		case n == maxChallenges:
-			return c.cancel(h, shown, &ProtocolError{Command: shown, Reason: "challenges without end"})
+			return c.cancel(h, shown, &ProtocolError{Command: shown, Reason: "too many challenges"})
 		default:
 			challenge, err := base64.StdEncoding.DecodeString(text)
 			if err != nil || strings.Contains(text, "\r") { // the decoder skips a CR
@@ -104,10 +104,10 @@ func (c *Client) auth(h *lease, name string, initial []byte, next func([]byte) (
 				return broken
 			}
 			if err != nil {
-				e := c.cancel(h, shown, fmt.Errorf("%s: %w", shown, err))
+				e := c.cancel(h, shown, commandFailed(shown, err))
 				var refused *ServerError
 				if errors.As(e, &refused) {
-					refused.Challenge = c.s.conn.redact(failure)
+					refused.Detail = c.s.conn.redact(failure)
 				}
 				return e
 			}
@@ -128,7 +128,7 @@ func (c *Client) consult(h *lease, next func([]byte) ([]byte, error), challenge 
 		if !returned {
 			c.s.mu.Lock()
 			defer c.s.mu.Unlock()
-			c.s.shutDown(fmt.Errorf("pop3: %s: the SASL mechanism did not return", h.name))
+			c.s.shutDown(commandFailed(h.name, errors.New("SASL mechanism panicked")))
 		}
 	}()
 	response, err = next(challenge)
@@ -143,7 +143,7 @@ func (c *Client) cancel(h *lease, shown string, cause error) error {
 	}
 	text, err := c.s.answer(h, shown)
 	if err == nil { // logged in after all, or out of step
-		err = c.s.fail(h, &ProtocolError{Command: shown, Line: c.s.conn.quoted([]byte(text)), Reason: "+OK to a cancelled exchange"})
+		err = c.s.fail(h, &ProtocolError{Command: shown, Line: c.s.conn.quoted([]byte(text)), Reason: "+OK to a canceled exchange"})
 	}
 	return errors.Join(cause, err)
 }

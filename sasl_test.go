@@ -215,7 +215,7 @@ func TestErrorChallenge(t *testing.T) {
 				S: +OK`)
 			err := c.Auth(background, test.mech)
 			var refused *ServerError
-			if !errors.As(err, &refused) || refused.Challenge != failure || refused.Code != CodeAuth || !json.Valid([]byte(refused.Challenge)) {
+			if !errors.As(err, &refused) || refused.Detail != failure || refused.Code != CodeAuth || !json.Valid([]byte(refused.Detail)) {
 				t.Errorf("error %#v", refused)
 			}
 			if test.responseFromMethod != nil {
@@ -231,7 +231,7 @@ func TestErrorChallenge(t *testing.T) {
 			C: 
 			S: -ERR`)
 		var refused *ServerError
-		if err := c.Auth(background, &mechanism{name: "X", responses: []string{""}}); !errors.As(err, &refused) || refused.Challenge != "" {
+		if err := c.Auth(background, &mechanism{name: "X", responses: []string{""}}); !errors.As(err, &refused) || refused.Detail != "" {
 			t.Errorf("error %#v", refused)
 		}
 	})

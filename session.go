@@ -2,10 +2,8 @@ package pop3
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -56,7 +54,7 @@ func newSession(c *conn, stall time.Duration) *session {
 // begin waits for the turn. After a nil error the caller is on the wire, and must end, leave or fail.
 func (s *session) acquire(h *lease) error {
 	if err := h.ctx.Err(); err != nil {
-		return fmt.Errorf("pop3: %s: nothing was sent: %w", h.name, err)
+		return notSent(h.name, err)
 	}
 	if !s.sem.TryAcquire(1) {
 		if err := s.wait(h); err != nil {
@@ -72,17 +70,17 @@ func (s *session) start(h *lease) error {
 	if s.cause != nil {
 		s.sem.Release(1)
 		defer s.mu.Unlock()
-		return closed(s.cause)
+		return notSent(h.name, closed(s.cause))
 	}
 	s.holder = h
 	h.active = true
 	s.mu.Unlock()
 	if err := s.conn.discardUnsolicited(h.quit); err != nil {
-		return closed(s.fail(h, err))
+		return notSent(h.name, closed(s.fail(h, err)))
 	}
 	if err := h.ctx.Err(); err != nil {
 		s.release(h)
-		return fmt.Errorf("pop3: %s: nothing was sent: %w", h.name, err)
+		return notSent(h.name, err)
 	}
 	return nil
 }
@@ -130,7 +128,7 @@ func (s *session) wait(h *lease) error {
 	if busy := new(busyError); errors.As(context.Cause(ctx), &busy) {
 		return busy
 	}
-	return fmt.Errorf("pop3: %s: nothing was sent: %w", h.name, err)
+	return notSent(h.name, err)
 }
 
 // stallLeft returns how long the holder may still be idle before a waiter that came at arrived need not wait any longer.
@@ -233,30 +231,11 @@ func (s *session) releaseLocked(h *lease) {
 func (s *session) fail(h *lease, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shutDown(s.explain(h, err))
+	s.shutDown(s.conn.explain(h.name, err))
 	s.conn.buf, s.conn.r, s.conn.w = nil, 0, 0
 	h.err = s.cause
 	s.releaseLocked(h)
 	return s.cause
-}
-
-func (s *session) explain(h *lease, err error) error {
-	var protocol *ProtocolError
-	var untrusted *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &protocol):
-		if protocol.Command == "" {
-			protocol.Command = h.name
-		}
-		return protocol
-	case errors.Is(err, ErrLineTooLong):
-		return fmt.Errorf("pop3: %s: %w", h.name, err)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &timeoutError{h.name, s.conn.lastLine}
-	case errors.As(err, &untrusted): // no lost connection: trying again is no use
-		return fmt.Errorf("pop3: %s: %w", h.name, escapedError{err})
-	}
-	return &lostError{h.name, s.conn.lastLine, err}
 }
 
 // shutDown ends the session; the first cause stays. The caller holds mu.

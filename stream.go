@@ -29,7 +29,7 @@ type Message struct {
 	err     error // what Read says from now on
 }
 
-var errConcurrent = errors.New("pop3: Read while WriteTo is writing")
+var errConcurrent = errors.New("pop3: concurrent Read and WriteTo")
 
 // drain reads the rest of the response, on the wire. Somebody may be stuck in the Write of WriteTo meanwhile.
 func (m *Message) drain() error {

@@ -195,7 +195,7 @@ func perform(ctx context.Context, t *testing.T, c *pop3.Client, words []string) 
 	case "langs":
 		langs, err := c.Langs(ctx)
 		return outcome(fmt.Sprint(langs), err)
-	case "short":
+	case "cmd":
 		text, err := c.Cmd(ctx, words[1], words[2:]...)
 		return outcome(text, err)
 	case "quit":

@@ -145,15 +145,15 @@ func TestEnemies(t *testing.T) {
 			func(c *pop3.Client) error { return c.Noop(background) }, pop3.ErrLineTooLong, limit, false},
 		{"challenge where none is due", after("", "+ \r\n"),
 			func(c *pop3.Client) error { return c.Noop(background) }, new(*pop3.ProtocolError), limit, false},
-		{"listing without end", after("+OK\r\n", "1 1\r\n"), listed, pop3.ErrLineTooLong, 10_000*5 + limit, false},
+		{"listing without end", after("+OK\r\n", "1 1\r\n"), listed, pop3.ErrTooManyEntries, 10_000*5 + limit, false},
 		{"listing of one line", after("+OK\r\n", "1 1 "), listed, pop3.ErrLineTooLong, limit, false},
-		{"unique-ids without end", after("+OK\r\n", "1 abc\r\n"), listedUIDs, pop3.ErrLineTooLong, 10_000*7 + limit, false},
+		{"unique-ids without end", after("+OK\r\n", "1 abc\r\n"), listedUIDs, pop3.ErrTooManyEntries, 10_000*7 + limit, false},
 		{"listing without end, in the way of another command", after("+OK\r\n", "1 1\r\n"), func(c *pop3.Client) error {
 			if _, err := c.List(background); err != nil {
 				return err
 			}
 			return c.Noop(background)
-		}, pop3.ErrLineTooLong, 10_000*5 + limit, false},
+		}, pop3.ErrTooManyEntries, 10_000*5 + limit, false},
 		{"listing without end, stopped", after("+OK\r\n", "1 1\r\n"), func(c *pop3.Client) error {
 			l, err := c.List(background)
 			if err != nil {
@@ -161,7 +161,7 @@ func TestEnemies(t *testing.T) {
 			}
 			l.Stop()
 			return c.Noop(background)
-		}, pop3.ErrLineTooLong, 10_000*5 + limit, false},
+		}, pop3.ErrTooManyEntries, 10_000*5 + limit, false},
 		{"capabilities without end", after("+OK\r\n", "X\r\n"), func(c *pop3.Client) error {
 			_, err := c.Capabilities(background)
 			return err

@@ -115,8 +115,8 @@ func testToken(e *env, m mechanism) {
 	user := e.NewUser(e.T, some(1)...)
 	c := e.dialSASL(m.name, user)
 	err := c.Auth(e.ctx, m.new(c, user, "wrong"))
-	if refused := e.refused(err); !strings.HasPrefix(refused.Challenge, "{") {
-		e.Errorf("challenge %q, want JSON", refused.Challenge)
+	if refused := e.refused(err); !strings.HasPrefix(refused.Detail, "{") {
+		e.Errorf("challenge %q, want JSON", refused.Detail)
 	}
 	e.must(c.Auth(e.ctx, m.new(c, user, e.Token(user, 0))))
 	e.must(c.Quit(e.ctx))

@@ -139,7 +139,7 @@ func TestFetchRefused(t *testing.T) {
 			defer srv.Close()
 			dir := t.TempDir()
 			start(t, t.Context(), "fetch", "-delete", "pop://user@"+srv.Addr, dir).
-				check(t, 1, verb+" 2: server says -ERR [SYS/TEMP] not \\x1b[31mnow", "3 deleted")
+				check(t, 1, verb+" 2: -ERR [SYS/TEMP] not \\x1b[31mnow", "3 deleted")
 			if got := delivered(t, dir); !slices.Equal(got, sorted(fetched...)) {
 				t.Errorf("delivered %.200q", got)
 			}
