@@ -21,9 +21,7 @@ var batches = []testCase{
 			e.note("one at a time")
 		}
 		e.must(c.Quit(e.ctx))
-		if left := e.count(e.login(user)); left != 20 {
-			e.Errorf("%d messages left, want 20", left)
-		}
+		e.left(user, 20)
 	}},
 	{"batches without pipelining", func(e *env) {
 		user := e.NewUser(e.T, some(40)...)

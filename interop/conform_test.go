@@ -135,6 +135,23 @@ func (e *env) login(user string) *pop3.Client {
 	}
 }
 
+// left opens a session of user that finds n messages. Courier answers QUIT before it deletes, so a session that
+// begins right after the answer may still find the deleted messages.
+func (e *env) left(user string, n int) *pop3.Client {
+	e.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		c := e.login(user)
+		got := e.count(c)
+		if got == n {
+			return c
+		}
+		if time.Now().After(deadline) {
+			e.Fatalf("%d messages left, want %d", got, n)
+		}
+		c.Close()
+	}
+}
+
 // open is login as a new user with these messages.
 func (e *env) open(messages ...string) (c *pop3.Client, user string) {
 	e.Helper()
