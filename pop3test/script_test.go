@@ -2,15 +2,14 @@ package pop3test
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,20 +61,23 @@ func TestParseScript(t *testing.T) {
 }
 
 func TestParseScriptErrors(t *testing.T) {
+	repeat := func(times int, text string) string { return fmt.Sprintf("!repeat %d %s", times, text) }
 	for transcript, want := range map[string]string{
-		"S: +OK\nsay what":             `pop3test: transcript:2: not a line of a transcript: "say what"`,
-		"S:+OK":                        "not a line",
-		"!close now":                   "not a line",
-		`S: \q`:                        `unknown escape \q`,
-		`C: DOMAIN\user`:               `unknown escape \u`,
-		`S: \`:                         "lone backslash",
-		`S: \x4`:                       "without two digits",
-		`S: \x4g`:                      "without two digits",
-		"!repeat x y":                  "invalid syntax",
-		"!repeat -1 y":                 "negative",
-		"!repeat 9223372036854775 abc": "",
-		"!repeat 9223372036854775807":  "too many octets",
-		"!repeat 4611686018427387900 \n!repeat 100 x": "too many octets",
+		"S: +OK\nsay what":               `pop3test: transcript:2: not a line of a transcript: "say what"`,
+		"S:+OK":                          "not a line",
+		"!close now":                     "not a line",
+		`S: \q`:                          `unknown escape \q`,
+		`C: DOMAIN\user`:                 `unknown escape \u`,
+		`S: \`:                           "lone backslash",
+		`S: \x4`:                         "without two digits",
+		`S: \x4g`:                        "without two digits",
+		"!repeat x y":                    "invalid syntax",
+		"!repeat -1 y":                   "negative",
+		"!repeat 99999999999999999999 x": "value out of range",
+		repeat(math.MaxInt/5, "abc"):     "",
+		repeat(math.MaxInt/5+1, "abc"):   "too many octets",
+		repeat(math.MaxInt, ""):          "too many octets",
+		repeat(math.MaxInt/2-3, "") + "\n!repeat 100 x": "too many octets",
 		"!wait":               "invalid duration",
 		"!close\nS: +OK":      "nothing can follow",
 		"!stall\n# still\nC:": "transcript:3: nothing can follow",
@@ -299,13 +301,13 @@ func TestListenEnds(t *testing.T) {
 		cut   int
 		reset bool
 		end   string
-		want  error
+		wants bool // a reset
 	}{
-		{-1, false, "!close", io.EOF},
-		{-1, false, "!reset", syscall.ECONNRESET},
-		{3, false, "S: +OK", io.EOF},
-		{3, true, "S: +OK", syscall.ECONNRESET},
-		{0, true, "S: +OK", syscall.ECONNRESET},
+		{-1, false, "!close", false},
+		{-1, false, "!reset", true},
+		{3, false, "S: +OK", false},
+		{3, true, "S: +OK", true},
+		{0, true, "S: +OK", true},
 	} {
 		s, err := ParseScript("S: +OK\n" + test.end)
 		if err != nil {
@@ -319,8 +321,8 @@ func TestListenEnds(t *testing.T) {
 		for err == nil {
 			_, err = conn.Read(make([]byte, 100))
 		}
-		if !errors.Is(err, test.want) {
-			t.Errorf("cut %d, reset %t, %s: %v, want %v", test.cut, test.reset, test.end, err, test.want)
+		if reset := err != io.EOF; reset != test.wants { // what a reset is called differs between systems
+			t.Errorf("cut %d, reset %t, %s: %v, want a reset: %t", test.cut, test.reset, test.end, err, test.wants)
 		}
 	}
 }
