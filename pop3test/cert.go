@@ -26,16 +26,31 @@ func clientConfig(cert tls.Certificate) *tls.Config {
 	return &tls.Config{RootCAs: pool, ServerName: "localhost"}
 }
 
-// serverConfig completes a server's configuration, which may be nil.
-func serverConfig(config *tls.Config) *tls.Config {
-	if config == nil {
-		config = new(tls.Config)
+// A serverTLS keeps the server's side of TLS from one session to the next, so
+// that a client can resume its TLS sessions: the keys of the session tickets
+// belong to the configuration.
+type serverTLS struct {
+	mu    sync.Mutex
+	given *tls.Config // what config was made of
+	made  *tls.Config
+}
+
+// config returns the configuration to use for the one given, which may be nil
+// or lack a certificate.
+func (s *serverTLS) config(given *tls.Config) *tls.Config {
+	if given != nil && (len(given.Certificates) > 0 || given.GetCertificate != nil || given.GetConfigForClient != nil) {
+		return given
 	}
-	config = config.Clone()
-	if len(config.Certificates) == 0 && config.GetCertificate == nil && config.GetConfigForClient == nil {
-		config.Certificates = []tls.Certificate{certificate()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.made == nil || s.given != given {
+		s.given, s.made = given, given.Clone()
+		if given == nil {
+			s.made = new(tls.Config)
+		}
+		s.made.Certificates = []tls.Certificate{certificate()}
 	}
-	return config
+	return s.made
 }
 
 var certificate = sync.OnceValue(func() tls.Certificate {

@@ -86,7 +86,7 @@ func (s *session) startTLS() error {
 	// Either side of TLS may write when the other one does, an alert for one:
 	// over net.Pipe, which buffers nothing, both would wait for ever.
 	s.raw = newReadAhead(s.raw, 0)
-	conn := tls.Server(s.raw, serverConfig(s.srv.TLS))
+	conn := tls.Server(s.raw, s.srv.tls.config(s.srv.TLS))
 	if err := conn.HandshakeContext(context.Background()); err != nil {
 		return err
 	}

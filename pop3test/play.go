@@ -267,7 +267,7 @@ func (p *player) handshake() error {
 		return fmt.Errorf("the client sent %q before the handshake", early)
 	}
 	p.under = newReadAhead(p.raw, 0) // as in session.startTLS
-	conn := tls.Server(p.under, serverConfig(p.TLS))
+	conn := tls.Server(p.under, p.tls.config(p.TLS))
 	if err := conn.HandshakeContext(p.ctx); err != nil {
 		return fmt.Errorf("%w in the handshake: %w", errHungUp, err)
 	}

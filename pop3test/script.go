@@ -27,9 +27,11 @@ type Script struct {
 	Reset bool
 
 	// TLS is the server's side of TLS for !tls; nil will do, and without a
-	// certificate it uses the package's own: see [TLSConfig].
+	// certificate it uses the package's own: see [TLSConfig]. All plays share
+	// it, so that a client with a ClientSessionCache resumes its TLS sessions.
 	TLS *tls.Config
 
+	tls   *serverTLS
 	name  string
 	lines int // in the transcript
 	steps []step
@@ -100,7 +102,7 @@ func LoadScript(t testing.TB, file string) *Script {
 }
 
 func parse(name, transcript string) (*Script, error) {
-	s := &Script{Cut: -1, name: name}
+	s := &Script{Cut: -1, name: name, tls: new(serverTLS)}
 	total := 0
 	for line := range strings.SplitSeq(transcript, "\n") {
 		s.lines++

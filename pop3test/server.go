@@ -97,7 +97,8 @@ type Server struct {
 	Refuse func(verb string, n int) string
 
 	// TLS is the server's side of TLS; nil will do. Without a certificate it
-	// uses the package's own.
+	// uses the package's own. All sessions share it, so that a client with a
+	// ClientSessionCache resumes its TLS sessions.
 	TLS *tls.Config
 
 	// Logf, where not nil, is told every command, with its passwords, every
@@ -106,6 +107,7 @@ type Server struct {
 	Logf func(format string, args ...any)
 
 	implicitTLS bool
+	tls         serverTLS
 	peak        atomic.Int64
 	running     sync.WaitGroup
 
