@@ -2,6 +2,7 @@ package pop3test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -198,6 +199,27 @@ func (s *Server) Pipe() net.Conn { return s.pipe(s.implicitTLS) }
 // PipeTLS is Pipe for a session that is one with TLS from the first octet,
 // also of a server that is not started: for DialTLS in a bubble.
 func (s *Server) PipeTLS() net.Conn { return s.pipe(true) }
+
+// DialContext is Pipe, or PipeTLS for port 995 or "pop3s", as a Dialer for a
+// client: it makes no network connection, and takes nothing else from addr. So
+// a client that dials by itself can be used within a [testing/synctest]
+// bubble. After Close, and once ctx is done, it fails.
+func (s *Server) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	fail := func(err error) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	if err := ctx.Err(); err != nil {
+		return fail(err)
+	}
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return fail(errors.New("pop3test: the Server is closed"))
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	return s.pipe(s.implicitTLS || port == "995" || port == "pop3s"), nil
+}
 
 func (s *Server) pipe(implicitTLS bool) net.Conn {
 	client, server := net.Pipe()

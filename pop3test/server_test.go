@@ -1,12 +1,17 @@
 package pop3test
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 )
 
 // The walk of RFC 1939, over a pipe and a socket.
@@ -316,4 +321,44 @@ func TestManySessions(t *testing.T) {
 	if got, want := s.Remaining()[0], m.UID(21); got != want {
 		t.Errorf("first remaining is %q, want %q", got, want)
 	}
+}
+
+func TestDialContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewUnstartedServer(three())
+		connect := func(addr string) *client {
+			t.Helper()
+			conn, err := s.DialContext(t.Context(), "tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return newClient(t, conn)
+		}
+		for _, addr := range []string{"mail.example.org:110", "[::1]:11000", ""} {
+			connect(addr).talk(login + quit)
+		}
+		for _, addr := range []string{"mail.example.org:995", "mail.example.org:pop3s"} {
+			connect(addr).talk("!tls\n" + login + quit)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := s.DialContext(ctx, "tcp", ""); !errors.Is(err, context.Canceled) {
+			t.Errorf("after the context: %v", err)
+		}
+		s.Close()
+		var refused *net.OpError
+		if conn, err := s.DialContext(t.Context(), "tcp", ""); conn != nil || !errors.As(err, &refused) || refused.Op != "dial" {
+			t.Errorf("after Close: %v, %v", conn, err)
+		}
+	})
+	s := NewTLSServer(nil)
+	defer s.Close()
+	conn, err := s.DialContext(t.Context(), "tcp", s.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tls.Client(conn, s.TLSConfig()).Handshake(); err != nil {
+		t.Error(err)
+	}
+	conn.Close()
 }
