@@ -13,12 +13,15 @@
 //		t.Errorf("%d messages deleted, want 1", len(got))
 //	}
 //
-// or on none, with a session from [Server.Pipe] or [Server.PipeTLS], which
-// fits into a [testing/synctest] bubble: then a test of a timeout takes no time.
+// or on none, with a session from [Server.Pipe], [Server.PipeTLS] or
+// [Server.DialContext], which fits into a [testing/synctest] bubble: then a test
+// of a timeout takes no time.
 //
 // What goes wrong in the world can be made to go wrong here. [Server.Refuse]
-// answers -ERR, a [Maildrop] whose WriteMessage fails cuts a message short,
-// [Server.CloseClientConnections] hangs up, Latency and Dribble are a bad line.
+// answers a command with -ERR and [RefuseMessage] the retrieval of a message;
+// [CutAt] drops the connection within a message, and
+// [Server.CloseClientConnections] all connections at any time; Latency and
+// Dribble are a bad line.
 //
 // # Script
 //

@@ -37,6 +37,7 @@ type session struct {
 
 	implicitTLS bool
 	answered    int64 // commands whose answers are in w
+	cut         bool  // in the middle of a response
 
 	state     state
 	user      string // named by USER, if the last command was one
@@ -66,13 +67,16 @@ func newSession(srv *Server, id int, conn net.Conn, m *meter) *session {
 
 func (s *session) serve() {
 	err := s.converse()
-	if err == nil && s.secure() {
-		s.conn.Close() // says close_notify first
-	}
-	s.raw.Close()
 	if s.locked {
 		s.srv.unlock()
 	}
+	switch {
+	case s.cut:
+		s.drop()
+	case err == nil && s.secure():
+		s.conn.Close() // says close_notify first
+	}
+	s.raw.Close()
 	if err != nil {
 		s.log(err.Error())
 	}

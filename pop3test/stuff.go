@@ -21,6 +21,29 @@ type dotWriter struct {
 	open  func() // called before the first octet
 	begun bool
 	tail  [2]byte // the last two octets written
+
+	cuts bool  // the connection is to be dropped
+	left int64 // octets until then
+}
+
+// errCut ends a response at the place that cutAfter names.
+var errCut = errors.New("the connection was cut")
+
+// cutAfter ends the response with errCut after the given number of octets.
+func (d *dotWriter) cutAfter(octets int64) { d.cuts, d.left = true, octets }
+
+// put writes octets as they are.
+func (d *dotWriter) put(p []byte) error {
+	if !d.cuts {
+		_, err := d.w.Write(p)
+		return err
+	}
+	end := int(min(d.left, int64(len(p))))
+	d.left -= int64(end)
+	if _, err := d.w.Write(p[:end]); err != nil || d.left > 0 {
+		return err
+	}
+	return errCut
 }
 
 func (d *dotWriter) begin() {
@@ -36,7 +59,9 @@ func (d *dotWriter) Write(p []byte) (int, error) {
 	for len(p) > 0 {
 		d.begin()
 		if p[0] == '.' && d.tail == [2]byte(crlf) {
-			d.w.WriteByte('.')
+			if err := d.put(crlfDot[2:]); err != nil {
+				return 0, err
+			}
 		}
 		// As far as the next line that begins with a dot.
 		end := len(p)
@@ -45,7 +70,7 @@ func (d *dotWriter) Write(p []byte) (int, error) {
 		} else if i := bytes.Index(p, crlfDot); i >= 0 {
 			end = i + len(crlf)
 		}
-		if _, err := d.w.Write(p[:end]); err != nil {
+		if err := d.put(p[:end]); err != nil {
 			return 0, err
 		}
 		if end == 1 {
@@ -62,10 +87,11 @@ func (d *dotWriter) Write(p []byte) (int, error) {
 func (d *dotWriter) Close() error {
 	d.begin()
 	if d.tail != [2]byte(crlf) {
-		d.w.Write(crlf)
+		if err := d.put(crlf); err != nil {
+			return err
+		}
 	}
-	_, err := d.w.Write(terminator)
-	return err
+	return d.put(terminator)
 }
 
 // stuffed returns what RETR sends of a text after the status line.

@@ -116,14 +116,16 @@ func (s *session) send(n, lines int) error {
 	err := s.srv.Maildrop.WriteMessage(w, original(s.numbers, n))
 	switch {
 	case err == nil || errors.Is(err, errEnough):
-		return d.Close()
+		err = d.Close()
 	case !d.begun:
 		s.fail(err.Error())
 		return nil
-	default:
-		s.flush()
-		return err
 	}
+	if err != nil {
+		s.flush()
+		s.cut = true
+	}
+	return err
 }
 
 func (s *session) dele(arg string) error {
