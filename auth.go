@@ -20,11 +20,10 @@ func (c *Client) Login(ctx context.Context, user, password string) error {
 	if err := checkText("login", user, password); err != nil {
 		return err
 	}
-	h := &lease{ctx: ctx, name: "login", hint: "wait for it"}
-	if err := c.s.acquire(h); err != nil {
-		return err
-	}
-	defer c.s.release(h)
+	return c.s.do(ctx, "login", func(h *lease) error { return c.login(h, user, password) })
+}
+
+func (c *Client) login(h *lease, user, password string) error {
 	caps, err := c.knownCapabilities(h)
 	if err != nil {
 		return err
@@ -70,22 +69,12 @@ func (c *Client) Pass(ctx context.Context, password string) error {
 	if err := checkText("PASS", password); err != nil {
 		return err
 	}
-	return c.do(ctx, "PASS", func(h *lease) error {
+	return c.s.do(ctx, "PASS", func(h *lease) error {
 		if !c.mayShowSecrets() {
 			return notSent("PASS", ErrInsecureLogin)
 		}
 		return c.pass(h, password)
 	})
-}
-
-// do does something in one turn of the session.
-func (c *Client) do(ctx context.Context, name string, do func(h *lease) error) error {
-	h := &lease{ctx: ctx, name: name, hint: "wait for it"}
-	if err := c.s.acquire(h); err != nil {
-		return err
-	}
-	defer c.s.release(h)
-	return do(h)
 }
 
 func (c *Client) pass(h *lease, password string) error {
@@ -100,7 +89,7 @@ func (c *Client) APOP(ctx context.Context, user, secret string) error {
 	if err := checkText("APOP", user, secret); err != nil {
 		return err
 	}
-	return c.do(ctx, "APOP", func(h *lease) error {
+	return c.s.do(ctx, "APOP", func(h *lease) error {
 		challenge := c.Challenge()
 		if challenge == "" {
 			return invalidArgument("APOP", "no challenge in the greeting")
@@ -153,7 +142,7 @@ func challenge(greeting string) (found string) {
 // StartTLS goes over to TLS (RFC 2595). config nil means that of the options. Anything that arrives between the server's
 // +OK and the handshake is an injection: a *ProtocolError, and the connection is closed. What was known of the server is forgotten.
 func (c *Client) StartTLS(ctx context.Context, config *tls.Config) error {
-	return c.do(ctx, "STLS", func(h *lease) error {
+	return c.s.do(ctx, "STLS", func(h *lease) error {
 		if c.s.conn.encrypted() {
 			return invalidArgument("STLS", "connection is already encrypted")
 		}
@@ -176,7 +165,7 @@ func (c *Client) startTLS(h *lease, config *tls.Config) error {
 	if _, err := c.s.ask(h, "STLS", "STLS"); err != nil {
 		return err
 	}
-	if n := c.s.conn.arrived(); n > 0 {
+	if n := c.s.conn.buffered(); n > 0 {
 		return c.s.fail(h, &ProtocolError{Command: "STLS", Reason: fmt.Sprintf("%d unexpected bytes before the TLS handshake", n)})
 	}
 	c.setCapabilities(nil)

@@ -3,71 +3,81 @@ package pop3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"strconv"
 	"sync"
 )
 
-// The window is how many commands may be on their way. It starts small, so that breaking out early leaves little to be
-// drained, and grows by two with every answer: it triples with each round trip. At its largest the commands still fit
-// into the smallest of socket buffers, so that a server busy writing never keeps us from writing.
+// The window bounds the commands in flight. It starts small, so that breaking out early leaves little to be drained, and grows
+// by two with every response: it triples with each round trip. At its maximum the commands still fit into the smallest
+// socket buffer, so a server that is blocked writing cannot block us. Once the sizes of messages are known it is also bound by
+// their octets, but two commands may always be in flight.
 const (
-	firstWindow = 16
-	maxWindow   = 256
+	firstWindow  = 8
+	knownWindow  = 32 // instead of firstWindow, once the sizes of some messages are known
+	maxWindow    = 256
+	minWindow    = 2
+	windowOctets = 4 << 20
 )
 
-// RetrAll retrieves messages in the order given, in one turn of the session, sending the commands ahead where the server lists
-// PIPELINING (RFC 2449, section 6.6).
+// RetrAll retrieves messages in the given order, pipelining the commands if the server advertises PIPELINING (RFC 2449, section
+// 6.6).
 //
-// The *Message is never nil, and is valid until the next step of the loop, which discards what was left unread. A message that the
-// server refuses is yielded too: its Read says the *ServerError. An error ends the loop: the session is broken, or a number was
-// below 1 and nothing was sent. Breaking out leaves the session usable. Other commands wait for the loop like for an open message:
-// to delete what was fetched, call DeleAll behind it.
+// Each Message is non-nil and valid until the next iteration, which discards what is left unread. If the server refuses a
+// message, it is still yielded with a nil error, and its Read returns the [*ServerError]. A non-nil error ends the loop: the
+// session is closed, or a number is less than 1 and nothing was sent. Breaking out of the loop leaves the session usable. Other
+// commands wait for the loop to end, so delete afterwards, with [Client.DeleAll].
 func (c *Client) RetrAll(ctx context.Context, numbers []int) iter.Seq2[*Message, error] {
-	return c.messages(ctx, "RetrAll", numbers, func(n int) string { return "RETR " + strconv.Itoa(n) })
+	return c.messages(ctx, "RETR", numbers, func(n int) string { return "RETR " + strconv.Itoa(n) })
 }
 
-// TopAll is RetrAll with the header and so many lines of the body of each message.
+// TopAll is like RetrAll but retrieves the header of each message and the first lines of its body, as [Client.Top] does.
 func (c *Client) TopAll(ctx context.Context, numbers []int, lines int) iter.Seq2[*Message, error] {
 	if lines < 0 {
-		numbers = []int{0} // refused
+		err := invalidArgument("TOP", fmt.Sprintf("negative line count %d", lines))
+		return func(yield func(*Message, error) bool) { yield(&Message{err: err}, err) }
 	}
-	return c.messages(ctx, "TopAll", numbers, func(n int) string { return topCommand(n, lines) })
+	return c.messages(ctx, "TOP", numbers, func(n int) string { return topCommand(n, lines) })
 }
 
-// DeleAll marks messages as deleted, in one turn of the session. The error joins a *ServerError for each number refused
-// with what broke the session, if anything did.
+// DeleAll marks messages as deleted. The error wraps a [*ServerError] for each refused number, and the error that closed the
+// session, if any.
 func (c *Client) DeleAll(ctx context.Context, numbers []int) error {
-	b, err := c.beginBatch(ctx, "DeleAll", numbers, false, func(n int) string { return "DELE " + strconv.Itoa(n) })
+	b, err := c.beginBatch(ctx, "DELE", numbers, false, func(n int) string { return "DELE " + strconv.Itoa(n) })
 	if b == nil {
 		return err
 	}
-	var refused []error
+	returned := false
+	defer c.s.closeOnPanic(&returned)
+	var errs []error
 	for _, n := range b.numbers {
 		err := b.answer(n, nil)
 		if err != nil {
-			refused = append(refused, err)
+			errs = append(errs, err)
 		}
 		if err != nil && !isServerError(err) {
 			break
 		}
 	}
-	return errors.Join(append(refused, b.close())...)
+	err = errors.Join(append(errs, b.close())...)
+	returned = true
+	return err
 }
 
-func (c *Client) messages(ctx context.Context, name string, numbers []int, command func(n int) string) iter.Seq2[*Message, error] {
+func (c *Client) messages(ctx context.Context, verb string, numbers []int, command func(n int) string) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
-		b, err := c.beginBatch(ctx, name, numbers, true, command)
+		b, err := c.beginBatch(ctx, verb, numbers, true, command)
 		if err != nil {
 			yield(&Message{err: err}, err)
 		}
 		if b == nil {
 			return
 		}
-		left := true // also by a panic
+		complete := false
 		defer func() {
-			if left {
+			if !complete { // also if the body of the loop panics
 				b.close()
 			}
 		}()
@@ -76,41 +86,53 @@ func (c *Client) messages(ctx context.Context, name string, numbers []int, comma
 			if !yield(m, err) || err != nil {
 				return
 			}
-			if err := m.Close(); err != nil {
+			if err := m.leave(); err != nil {
 				yield(m, err)
 				return
 			}
 		}
-		left = false
+		complete = true
 		if err := b.close(); err != nil {
 			yield(&Message{err: err}, err)
 		}
 	}
 }
 
-// batch is one turn with many commands. Exactly issued minus answered responses are outstanding, whatever happens.
+// leave ends a message when its loop goes on. The error is one that closed the session, also if the body of the loop has
+// ignored it.
+func (m *Message) leave() error {
+	if err := m.Close(); err != nil && !isServerError(err) {
+		return err
+	}
+	return nil
+}
+
+// A batch is one lease for many commands. At any time issued − done responses are outstanding, which drain relies on.
 type batch struct {
 	s       *session
 	lease   lease
 	numbers []int
 	command func(n int) string
-	bodies  bool     // an +OK is followed by a multi-line response
-	current *Message // the one that was yielded last
+	bodies  bool     // a multi-line response follows +OK
+	current *Message // the message yielded last
 
-	written chan struct{} // closed when the writer has ended; nil: there is none
-	lost    error         // why it could not write, once it has ended
-	mu      sync.Mutex
+	written chan struct{} // closed when the writer has ended; nil if there is none
+	lost    error         // why the writer failed; may be read after written is closed
+	release func() bool   // stops watching for the end of the session
+
+	mu      sync.Mutex // guards the following fields
 	room    sync.Cond
-	issued  int // raised before the write
-	done    int // answered
+	issued  int   // commands; raised before the write
+	done    int   // responses
+	size    int64 // of a message, in octets, as expected from those seen
 	stopped bool
 }
 
-// beginBatch takes the turn, and starts sending. Without numbers it returns nil and nil.
-func (c *Client) beginBatch(ctx context.Context, name string, numbers []int, bodies bool, command func(n int) string) (*batch, error) {
+// beginBatch acquires the lease and starts sending. Without numbers it returns nil and nil.
+func (c *Client) beginBatch(ctx context.Context, verb string, numbers []int, bodies bool, command func(n int) string) (*batch, error) {
 	for _, n := range numbers {
 		if n < 1 {
-			return nil, invalidArgument(name, invalidNumber(n))
+			return nil, invalidArgument(verb, invalidNumber(n))
 		}
 	}
 	if len(numbers) == 0 {
@@ -118,50 +140,78 @@ func (c *Client) beginBatch(ctx context.Context, name string, numbers []int, bod
 	}
 	// The numbers are copied: commands are sent ahead while the caller's loop may change its slice.
 	b := &batch{s: c.s, numbers: slices.Clone(numbers), bodies: bodies, command: command}
-	b.lease = lease{ctx: ctx, name: name, hint: "end the loop"}
+	b.lease = lease{ctx: ctx, name: command(numbers[0]), hint: "end the loop", batch: b, resp: b}
 	b.room.L = &b.mu
 	if err := c.s.acquire(&b.lease); err != nil {
 		return nil, err
 	}
+	returned := false
+	defer c.s.closeOnPanic(&returned)
+	err := b.start(c)
+	returned = true
+	if err != nil {
+		c.s.release(&b.lease)
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *batch) start(c *Client) error {
 	pipelining := false
 	if !c.opts.NoPipelining {
 		caps, err := c.knownCapabilities(&b.lease)
 		if err != nil {
-			c.s.release(&b.lease)
-			return nil, err
+			return err
 		}
-		pipelining = caps.Has("PIPELINING")
+		pipelining = caps.Has("PIPELINING") && len(b.numbers) > 1
 	}
-	c.s.watch(&b.lease, nil)
-	b.lease.open = b
-	if pipelining && len(numbers) > 1 {
-		b.written = make(chan struct{})
-		c.s.conn.discardBuffered() // behind the capabilities
-		c.s.conn.sock.waitForever(true)
-		go b.writeAhead()
+	if !pipelining {
+		b.lease.probe = true
+		b.s.park(&b.lease)
+		return nil
 	}
-	c.s.park(&b.lease)
-	return b, nil
+	if err := b.s.ready(&b.lease, b.lease.name); err != nil {
+		return err
+	}
+	b.size = b.s.conn.messageSize
+	b.s.conn.discardBuffered()
+	b.s.conn.sock.UnboundWrites(true)
+	b.written = make(chan struct{})
+	b.release = context.AfterFunc(b.s.ended, b.stop)
+	b.s.background(b.writeAhead)
+	b.s.park(&b.lease)
+	return nil
+}
+
+// window returns how many commands may be in flight.
+func (b *batch) window() int {
+	switch {
+	case !b.bodies:
+		return min(knownWindow+2*b.done, maxWindow)
+	case b.size == 0:
+		return min(firstWindow+2*b.done, maxWindow)
+	}
+	return max(minWindow, int(min(knownWindow+2*int64(b.done), maxWindow, windowOctets/b.size)))
 }
 
 // writeAhead keeps the window full, refilling it when half of it is answered.
 func (b *batch) writeAhead() {
 	defer close(b.written)
+	b.lost = errUserPanic // unless it returns
 	var lines []byte
 	for {
 		b.mu.Lock()
-		window := min(firstWindow+2*b.done, maxWindow)
-		for !b.stopped && b.issued-b.done > window/2 {
+		for !b.stopped && b.issued-b.done > b.window()/2 {
 			b.room.Wait()
-			window = min(firstWindow+2*b.done, maxWindow)
 		}
 		first := b.issued
 		if !b.stopped {
-			b.issued = min(b.done+window, len(b.numbers))
+			b.issued = max(first, min(b.done+b.window(), len(b.numbers)))
 		}
 		last := b.issued
 		b.mu.Unlock()
 		if first == last {
+			b.lost = nil
 			return
 		}
 		lines = lines[:0]
@@ -176,8 +226,8 @@ func (b *batch) writeAhead() {
 	}
 }
 
-// answer reads the next status line, that of message number, into m where that is not nil. The error is a *ServerError,
-// or that of a broken session.
+// answer reads the next status line, of the command for message number, into m if that is not nil. The error is a
+// *ServerError, or the one that closed the session.
 func (b *batch) answer(number int, m *Message) error {
 	if err := b.s.resume(&b.lease); err != nil {
 		return err
@@ -189,6 +239,7 @@ func (b *batch) answer(number int, m *Message) error {
 		b.issued++
 		text, err = b.s.ask(&b.lease, command, command)
 	} else {
+		b.s.answering(&b.lease, command)
 		text, err = b.s.answer(&b.lease, command)
 	}
 	if asked := b.answered(); !asked && (err == nil || isServerError(err)) {
@@ -205,8 +256,8 @@ func (b *batch) answer(number int, m *Message) error {
 	return err
 }
 
-// answered counts a response, and reports whether its command had been sent: a server that says more than it is asked may
-// be ahead of the commands.
+// answered counts a response, and reports whether its command had been sent: a server that sends more responses than it
+// received commands may be ahead of them.
 func (b *batch) answered() (asked bool) {
 	b.mu.Lock()
 	b.done++
@@ -216,21 +267,49 @@ func (b *batch) answered() (asked bool) {
 	return asked
 }
 
-// message reads the next status line and returns the message behind it. One that was refused is no error here.
+// sized notes the size of a message, or how much of it has been read so far. A larger one than expected counts at once, since
+// that is what would have to be drained; smaller ones count little by little.
+func (b *batch) sized(octets int64, complete bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case octets > b.size:
+		b.size = octets
+	case complete:
+		b.size -= (b.size - octets) / 4
+	}
+	b.s.conn.messageSize = b.size
+}
+
+// message reads the next status line and returns the message after it. A refused message is not an error here.
 func (b *batch) message(number int) (*Message, error) {
-	m := &Message{Number: number, s: b.s, lease: &b.lease, batch: true}
+	returned := false
+	defer b.s.closeOnPanic(&returned)
+	m := &Message{Number: number, s: b.s, lease: &b.lease, body: dotReader{conn: b.s.conn}}
 	m.err = b.answer(number, m)
+	returned = true
 	if isServerError(m.err) {
 		return m, nil
 	}
 	return m, m.err
 }
 
-// close ends the batch: it sends no more, reads what is outstanding, and passes the turn on. The error is one that nobody has
-// met before.
+// close ends the batch: it stops sending, drains what is outstanding, and releases the lease. It returns an error only if
+// none was returned before.
 func (b *batch) close() error {
+	returned := false
+	defer b.s.closeOnPanic(&returned)
 	if b.current != nil {
 		b.current.Close()
+	}
+	err := b.end()
+	returned = true
+	return err
+}
+
+func (b *batch) end() error {
+	if b.release != nil {
+		b.release()
 	}
 	if b.s.resume(&b.lease) != nil {
 		b.stop()
@@ -250,7 +329,7 @@ func (b *batch) stop() {
 	b.room.Signal()
 }
 
-// drain reads all responses that are outstanding, on the wire.
+// drain reads all outstanding responses.
 func (b *batch) drain() error {
 	b.stop()
 	if b.current != nil {
@@ -259,12 +338,14 @@ func (b *batch) drain() error {
 		}
 	}
 	for b.done < b.issued {
+		command := b.command(b.numbers[b.done])
+		b.s.answering(&b.lease, command)
 		word, text, err := b.s.conn.status()
 		if err != nil {
-			return noStatus(b.command(b.numbers[b.done]), text, err)
+			return noStatus(command, text, err)
 		}
 		if word == "+OK" && b.bodies {
-			rest := Message{s: b.s}
+			rest := dotReader{conn: b.s.conn}
 			if err := rest.drain(); err != nil {
 				return err
 			}
@@ -272,13 +353,13 @@ func (b *batch) drain() error {
 		b.answered()
 	}
 	if b.written != nil {
-		b.s.conn.sock.guard() // a server can answer what it has not read
+		b.s.conn.sock.StartWatchdog() // a server can answer a command that it has not read
 		<-b.written
-		if err := b.s.conn.sock.unguard(b.lost); err != nil {
+		if err := b.s.conn.sock.StopWatchdog(b.lost); err != nil {
 			return err
 		}
-		b.s.conn.sock.waitForever(false)
-		if b.s.conn.arrived() > 0 { // which of the answers was one too many nobody knows
+		b.s.conn.sock.UnboundWrites(false)
+		if b.s.conn.buffered() > 0 { // it is unknown which response was the extra one
 			return &ProtocolError{Reason: "more responses than commands"}
 		}
 	}

@@ -22,7 +22,7 @@ type response struct {
 }
 
 // responsesSlowly are those to the commands that were sent, up to one that breaks the session.
-func responsesSlowly(h *hearing, sent int, bodies, pipelined bool) (all []response) {
+func responsesSlowly(h *hearing, sent, wanted int, bodies, pipelined bool) (all []response) {
 	if pipelined { // all are on their way before the first is read
 		for range sent {
 			h.send()
@@ -30,6 +30,7 @@ func responsesSlowly(h *hearing, sent int, bodies, pipelined bool) (all []respon
 	}
 	for range sent {
 		if !pipelined {
+			h.probe()
 			h.send()
 		}
 		var r response
@@ -44,8 +45,11 @@ func responsesSlowly(h *hearing, sent int, bodies, pipelined bool) (all []respon
 		r.end = h.taken - len(h.buffered)
 		all = append(all, r)
 		if r.err != nil {
-			break
+			return all
 		}
+	}
+	if !pipelined && sent < wanted && h.probe() == io.EOF { // which is noticed before the next command is sent
+		all = append(all, response{err: io.ErrUnexpectedEOF})
 	}
 	return all
 }
@@ -276,7 +280,7 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 		}
 	}
 	pipelined := listed && len(numbers) > 1
-	responses := responsesSlowly(h, len(sent), command != "DELE %", pipelined)
+	responses := responsesSlowly(h, len(sent), len(numbers), command != "DELE %", pipelined)
 	last := responses[len(responses)-1]
 	inStep, gone := last.err == nil, len(h.answers) == 0
 	surplus := inStep && pipelined && h.buffered+h.unread != "" // one of the answers was one too many
@@ -351,8 +355,8 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 		default:
 			checkBroken(t, s.err, last.err, gone)
 		}
-		// What breaks a message that the body did not read to its end is said in another step for that message.
-		again := s.err != nil && !closed && i > 0 && i == len(responses) && steps[i-1].end == nil
+		// An error within a message is yielded in another step for that message, also if its Read has returned it.
+		again := s.err != nil && !closed && i > 0 && i == len(responses)
 		number := numbers[min(i, len(numbers)-1)]
 		if again {
 			number = numbers[i-1]

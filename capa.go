@@ -50,12 +50,11 @@ func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 
 // RefreshCapabilities asks again.
 func (c *Client) RefreshCapabilities(ctx context.Context) (Capabilities, error) {
-	h := &lease{ctx: ctx, name: "CAPA"}
-	if err := c.s.acquire(h); err != nil {
-		return nil, err
-	}
-	defer c.s.release(h)
-	caps, err := c.askCapabilities(h)
+	var caps Capabilities
+	err := c.s.do(ctx, "CAPA", func(h *lease) (err error) {
+		caps, err = c.askCapabilities(h)
+		return err
+	})
 	return caps.clone(), err
 }
 
@@ -145,16 +144,14 @@ func (c *Client) Lang(ctx context.Context, tag string) error {
 
 // Langs lists the languages of the server's texts.
 func (c *Client) Langs(ctx context.Context) ([]Language, error) {
-	h := &lease{ctx: ctx, name: "LANG"}
-	if err := c.s.acquire(h); err != nil {
-		return nil, err
-	}
-	defer c.s.release(h)
 	var langs []Language
-	_, err := c.askLines(h, "LANG", func(line string) {
-		if tag, description, _ := strings.Cut(line, " "); tag != "" {
-			langs = append(langs, Language{tag, description})
-		}
+	err := c.s.do(ctx, "LANG", func(h *lease) error {
+		_, err := c.askLines(h, "LANG", func(line string) {
+			if tag, description, _ := strings.Cut(line, " "); tag != "" {
+				langs = append(langs, Language{tag, description})
+			}
+		})
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -12,6 +12,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/seed-5b1d5243/pop3/internal/socket"
 )
 
 // bufferSize is where larger reads stop being faster.
@@ -20,11 +22,15 @@ const bufferSize = 64 << 10
 // buffers are lent to a connection while a response is read, so that an idle session holds none.
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// What bounds the dropping, before one command, of octets that nobody asked for.
+// Limits on discarding unsolicited data before a command.
 const (
-	maxUnasked     = 1 << 20
-	maxUnaskedTime = time.Second
+	maxUnsolicited     = 1 << 20
+	maxUnsolicitedTime = time.Second
 )
+
+// probeAfter is how long a session must have been idle for unsolicited data to be looked for, unless the command demands
+// it. A look costs a system call, which is a tenth of a round trip on loopback.
+const probeAfter = 100 * time.Microsecond
 
 // maxEmptyReads is how often a Read may return nothing, and no error, before the connection counts as broken.
 const maxEmptyReads = 100
@@ -33,16 +39,17 @@ const maxEmptyReads = 100
 // holder of the session's turn, with two exceptions: the writer of a batch, beside the reader, uses write; and tlsState, the
 // transcript and the socket's Close may be used from any.
 type conn struct {
-	sock *socket
+	sock *socket.Conn
 	rw   net.Conn // sock, or TLS over it
 	buf  []byte   // nil while nothing is buffered
 	r, w int      // buf[r:w] has arrived and is not used yet
 	out  []byte   // the command line being written
 
-	maxLine  int
-	lastLine string    // the last line that came unasked, for the error if the server closes on it
-	idle     time.Time // when the last response ended
-	logger   *slog.Logger
+	maxLine     int
+	lastLine    string    // the last line that came unasked, for the error if the server closes on it
+	idle        time.Time // when the last response ended
+	messageSize int64     // octets of a message, as the batches so far make one expect; 0 if unknown
+	logger      *slog.Logger
 	transcript
 
 	mu sync.Mutex // guards rw, which tlsState reads from any goroutine
@@ -50,7 +57,7 @@ type conn struct {
 
 func newConn(nc net.Conn, o *Options) *conn {
 	return &conn{
-		sock:       newSocket(nc, o.Timeout),
+		sock:       socket.New(nc, o.Timeout),
 		maxLine:    o.MaxLineLength,
 		logger:     o.Logger,
 		transcript: transcript{debugger: o.DebugWriter},
@@ -97,6 +104,23 @@ func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
 	return nil
 }
 
+// closeNotifyTime limits the wait for a peer that does not read.
+const closeNotifyTime = 100 * time.Millisecond
+
+// closeNotify tells the peer that nothing more will be sent (RFC 8446, section 6.1), if the connection uses TLS. It does not
+// wait for the peer's own close_notify.
+func (c *conn) closeNotify() {
+	t, ok := c.stream().(*tls.Conn)
+	if !ok {
+		t, ok = c.sock.Conn.(*tls.Conn)
+	}
+	if ok {
+		timer := time.AfterFunc(closeNotifyTime, func() { c.sock.Close() })
+		defer timer.Stop()
+		t.CloseWrite()
+	}
+}
+
 // write sends one or several command lines, each ending in CRLF, in one write.
 func (c *conn) write(lines []byte) error {
 	_, err := c.stream().Write(lines)
@@ -128,9 +152,9 @@ func (c *conn) fill() error {
 		c.buf = append(c.buf, make([]byte, len(c.buf))...)
 	}
 	for range maxEmptyReads {
-		c.sock.guard() // crypto/tls answers some records, in its turn behind other writes
+		c.sock.StartWatchdog() // crypto/tls may write from within Read, and then waits for a write in progress
 		n, err := c.stream().Read(c.buf[c.w:])
-		err = c.sock.unguard(err)
+		err = c.sock.StopWatchdog(err)
 		c.w += n
 		if n > 0 {
 			return nil
@@ -306,34 +330,34 @@ func (c *conn) lines() ([]byte, error) {
 	}
 }
 
+// hasLine reports whether a complete line is buffered.
+func (c *conn) hasLine() bool { return bytes.Contains(c.buf[c.r:c.w], crlf) }
+
 func (c *conn) used(n int) { c.r += n }
 
-// arrived returns how many octets are there behind those that were used, without waiting for the peer.
-func (c *conn) arrived() int {
+// buffered returns the number of unread bytes, after a read that does not wait.
+func (c *conn) buffered() int {
 	if c.r == c.w {
-		c.sock.probing = true
-		c.fill() // whatever is wrong with the connection, its next use will tell
-		c.sock.probing = false
+		c.sock.Probe(true)
+		c.fill() // an error will be met again by the next read
+		c.sock.Probe(false)
 	}
 	return c.w - c.r
 }
 
-// discardUnsolicited drops what has arrived though nothing was asked, if there may be anything: always, if told to be sure. It does
-// not wait. An error is the connection's end.
-func (c *conn) discardUnsolicited(sure bool) error {
-	if !sure && !c.sock.worthProbing(time.Since(c.idle)) {
-		return nil
-	}
-	c.sock.probing = true
-	defer func() { c.sock.probing = false }()
+// discardUnsolicited discards what the server sent while no command was in flight. It does not wait. An error is the end
+// of the connection.
+func (c *conn) discardUnsolicited() error {
+	c.sock.Probe(true)
+	defer c.sock.Probe(false)
 	var err error
-	for start := time.Now(); err == nil && c.w-c.r <= maxUnasked && time.Since(start) < maxUnaskedTime; {
+	for start := time.Now(); err == nil && c.w-c.r <= maxUnsolicited && time.Since(start) < maxUnsolicitedTime; {
 		err = c.fill()
 	}
 	c.discardBuffered()
 	switch {
 	case err == nil:
-		return &ProtocolError{Reason: "the server sends without end though nothing was asked"}
+		return &ProtocolError{Reason: "too much unsolicited data"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil
 	}

@@ -16,6 +16,7 @@ type pieces struct {
 	rest []string
 }
 
+func (p *pieces) SetDeadline(time.Time) error     { return nil }
 func (p *pieces) SetReadDeadline(time.Time) error { return nil }
 func (p *pieces) Close() error                    { return nil }
 

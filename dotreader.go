@@ -5,6 +5,32 @@ import (
 	"math/bits"
 )
 
+// A dotReader reads a multi-line response without its dot-stuffing. It may only be used while the response's lease is active.
+type dotReader struct {
+	conn *conn
+	dots unstuffer
+	end  bool // the terminator has been read
+
+	octets int64
+}
+
+// next returns the next text, at least one byte unless the end has been reached. It is valid until the next call.
+func (r *dotReader) next() (text []byte, err error) {
+	text, r.end, err = r.conn.text(&r.dots)
+	r.octets += int64(len(text))
+	return text, err
+}
+
+// drain reads and discards the rest of the response.
+func (r *dotReader) drain() error {
+	for !r.end {
+		if _, err := r.next(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // unstuffer takes the dot-stuffing off one multi-line response (RFC 1939, section 3), piece by piece and in place.
 //
 // A leading dot is removed only where another follows it, and only CRLF . CRLF ends the response: a line ends at CRLF,

@@ -6,11 +6,15 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
 var background = context.Background()
+
+// probeWait is how long unsolicited data is looked for at a connection that is no socket.
+const probeWait = time.Millisecond
 
 // dialogue connects a client to a server that greets and then follows a transcript; see [pop3test.ParseScript].
 func dialogue(t testing.TB, opts *Options, transcript string) *Client {
@@ -72,5 +76,13 @@ func readAll(t testing.TB, m *Message, err error, text string) {
 	got, err := io.ReadAll(m)
 	if err != nil || string(got) != text {
 		t.Errorf("message %d reads %q, %v; want %q", m.Number, got, err, text)
+	}
+}
+
+// lasted wants a time in a bubble that is as long as want, but for probes.
+func lasted(t testing.TB, took, want time.Duration) {
+	t.Helper()
+	if took < want || took > want+5*probeWait {
+		t.Errorf("took %v, want %v", took, want)
 	}
 }

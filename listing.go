@@ -2,79 +2,128 @@ package pop3
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
 
 const (
-	batchEntries = 512     // entries parsed under one lock
-	batchOctets  = 4 << 10 // of text behind the strings of one batch
+	chunkEntries = 512     // entries parsed under one lock
+	chunkBytes   = 4 << 10 // text that the strings of one chunk share
 	channelRoom  = 4096
 )
 
-// Listing is the response to LIST or UIDL, entry by entry: over a channel with C, or in a plain loop with All. Both take
-// from the same entries.
+// Listing is the response to LIST or UIDL. Iterate over it with All, or receive from C; both consume the same entries.
 //
-// Memory is constant while nobody else wants the session. As soon as another command does, the rest is read into memory
-// and the wire is free; so commands may be called inside the loop.
+// Memory use is constant until another command needs the connection; then the remaining entries are moved to memory. Commands
+// may therefore be issued while iterating.
 type Listing[T Entry | UID] struct {
-	s     *session
-	lease lease
-	form  *form[T]
-	max   int           // entries
-	over  atomic.Bool   // stopped, or cancelled: deliver no more
-	quit  chan struct{} // closed with over
+	s       *session
+	lease   lease
+	stopped atomic.Bool   // by Stop, or canceled: nothing more is delivered; set while mu is held
+	quit    chan struct{} // closed with stopped
+	pump    pump[T]
 
-	wire   chan struct{} // holds one while somebody reads the response; a lock that testing/synctest can see
-	whole  bool          // there is no more of it to be read
-	bad    bool          // a line made no sense: the rest is to be dropped
-	count  int           // entries so far
-	octets int64
+	mu       sync.Mutex // guards the following fields; never held while waiting for the server
+	changed  sync.Cond  // of reading, sealed and stopped, and when a chunk arrives
+	reading  bool       // a goroutine owns pump
+	queue    []chunk[T] // arrived and not yet taken
+	spare    []T        // an empty slice to be used again
+	held     int        // bytes in queue
+	maxHeld  int
+	sealed   bool  // nothing more will arrive
+	fault    error // why, once the entries before have been taken
+	inHand   int   // chunks that were taken and are not used up
+	consumed bool  // everything was taken and used up
+	err      error // returned by Err
 
-	mu      sync.Mutex // never held while waiting
-	ready   []T        // arrived and not yet taken
-	spare   []T        // an empty slice to be used again
-	ended   bool       // nothing more will arrive
-	done    bool       // all was taken and used up
-	fault   error      // why it ended, once the entries before have been taken
-	err     error      // what Err says
-	ch      chan T     // what C returns
-	inHand  int        // how many batches have been taken and are not used up
-	sending bool       // the feeder waits for room in ch
-	shut    bool       // ch is closed
+	letGo func() // stops watching ctx; nil while nothing is watched
+
+	// The feeder of C.
+	ch      chan T // returned by C; nil until then
+	sending bool   // it waits for room in ch
+	closed  bool   // ch is closed
 }
 
-func newListing[T Entry | UID](s *session, max int, form *form[T]) *Listing[T] {
-	return &Listing[T]{s: s, form: form, max: max, quit: make(chan struct{}), wire: make(chan struct{}, 1)}
+// A chunk is the entries of some lines, and the memory that they take.
+type chunk[T Entry | UID] struct {
+	entries []T
+	bytes   int
 }
 
-// C returns the channel that yields the entries in the server's order. It is closed at the end, at an error, or by Stop;
-// ask Err then. The first call starts the goroutine that feeds it, which ends with the channel or with Client.Close.
+func newListing[T Entry | UID](c *Client, ctx context.Context, command string, form *form[T]) *Listing[T] {
+	l := &Listing[T]{s: c.s, maxHeld: c.opts.MaxSpill, quit: make(chan struct{})}
+	l.lease = lease{ctx: ctx, name: command, hint: "Stop it"}
+	l.pump = pump[T]{conn: c.s.conn, command: command, form: form, max: c.opts.MaxEntries}
+	l.changed.L = &l.mu
+	return l
+}
+
+// watch has the listing end with its ctx. Once the session has ended, no context keeps a listing without a feeder in memory:
+// what has arrived can still be taken.
+func (l *Listing[T]) watch() {
+	if l.lease.ctx.Done() == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	stop := context.AfterFunc(l.lease.ctx, l.cancel)
+	stopEnded := context.AfterFunc(l.s.ended, l.sessionEnded)
+	l.letGo = func() { stop(); stopEnded() }
+}
+
+func (l *Listing[T]) sessionEnded() {
+	if l.lease.ctx.Err() != nil { // which may be why the session has ended: cancel is about to be called
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.s.closed:
+		l.letGoLocked()
+	default:
+		if l.ch == nil {
+			l.letGoLocked()
+		}
+	}
+}
+
+func (l *Listing[T]) letGoLocked() {
+	if l.letGo != nil {
+		l.letGo()
+		l.letGo = nil
+	}
+}
+
+// C returns a channel of the entries in the server's order. It is closed at the end of the listing, on error, or by Stop; check
+// Err afterwards. The first call starts a goroutine, which runs until the channel is closed: call Stop if you do not receive
+// all entries.
 func (l *Listing[T]) C() <-chan T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ch == nil {
 		l.ch = make(chan T, channelRoom)
-		go l.feed()
+		l.s.background(l.feed)
 	}
 	return l.ch
 }
 
 func (l *Listing[T]) feed() {
-	for batch := l.next(nil); batch != nil; batch = l.next(batch) {
-		l.send(batch)
+	for entries := l.next(nil, true); entries != nil; entries = l.next(entries, true) {
+		l.send(entries)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.shutChannel()
+	l.closeChannelLocked()
 }
 
-// send sends a batch, or what the listing's end leaves of it.
-func (l *Listing[T]) send(batch []T) {
-	for rest := l.sendSome(batch); len(rest) > 0; rest = l.sendSome(rest) {
-		select { // when ch has room as well, this must win
+// send sends the entries, unless the listing ends before.
+func (l *Listing[T]) send(entries []T) {
+	for rest := l.sendSome(entries); len(rest) > 0; rest = l.sendSome(rest) {
+		select { // prefer quit if both are ready
 		case <-l.quit:
 			return
 		default:
@@ -84,7 +133,7 @@ func (l *Listing[T]) send(batch []T) {
 			rest = rest[1:]
 		case <-l.quit:
 			return
-		case <-l.s.gone:
+		case <-l.s.closed:
 			l.end(ErrClosed)
 			return
 		}
@@ -92,36 +141,36 @@ func (l *Listing[T]) send(batch []T) {
 }
 
 // sendSome sends what ch has room for, under the lock, so that nothing is sent after Stop, and returns the rest.
-func (l *Listing[T]) sendSome(batch []T) (rest []T) {
+func (l *Listing[T]) sendSome(entries []T) (rest []T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sending = false
-	if l.over.Load() {
+	if l.stopped.Load() {
 		return nil
 	}
-	for i, e := range batch {
+	for i, e := range entries {
 		select {
 		case l.ch <- e:
 		default:
 			l.sending = true
-			return batch[i:]
+			return entries[i:]
 		}
 	}
 	return nil
 }
 
-// shutChannel closes ch, once. The caller holds mu.
-func (l *Listing[T]) shutChannel() {
-	if l.ch != nil && !l.shut {
-		l.shut = true
-		if l.over.Load() && l.err == nil {
-			l.dropSent() // what was sent in the moment of Stop
+// closeChannelLocked closes ch, once.
+func (l *Listing[T]) closeChannelLocked() {
+	if l.ch != nil && !l.closed {
+		l.closed = true
+		if l.stopped.Load() && l.err == nil {
+			l.dropSent() // what was sent at the moment of Stop
 		}
 		close(l.ch)
 	}
 }
 
-// dropSent takes back what is in ch, after Stop.
+// dropSent takes back the entries in ch, after Stop.
 func (l *Listing[T]) dropSent() {
 	for {
 		select {
@@ -135,24 +184,31 @@ func (l *Listing[T]) dropSent() {
 	}
 }
 
-// All yields the same entries as C to a plain loop, without a goroutine. Breaking out is Stop. An error comes last, with a zero entry.
+// All returns an iterator over the entries. It starts no goroutine of its own. Breaking out of the loop stops the listing. An
+// error is yielded last, with a zero entry.
 func (l *Listing[T]) All() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		var batch []T
+		finished := false
+		defer func() {
+			if !finished { // also if the body of the loop panics
+				l.Stop()
+			}
+		}()
+		var entries []T
 		for {
-			if batch = l.next(batch); batch == nil {
+			if entries = l.next(entries, false); entries == nil {
+				finished = true
 				if err := l.Err(); err != nil {
 					var zero T
 					yield(zero, err)
 				}
 				return
 			}
-			for _, e := range batch {
-				if l.over.Load() {
+			for _, e := range entries {
+				if l.stopped.Load() {
 					break
 				}
 				if !yield(e, nil) {
-					l.Stop()
 					return
 				}
 			}
@@ -173,219 +229,293 @@ func (l *Listing[T]) Slice() ([]T, error) {
 	return entries, nil
 }
 
-// Err returns why the listing ended before its end; nil while it goes on, once it is complete, and after Stop.
+// Err returns the error that ended the listing early. It is nil while the listing is in progress, after it completed, and after
+// Stop.
 func (l *Listing[T]) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
 }
 
-// Stop ends the listing without an error: no more entries are delivered, but for one, rarely, for which C had no room at that
-// moment. It does not block, and may be called at any time, from any goroutine. What is left on the wire is read and dropped by
-// whoever wants the session next.
+// Stop ends the listing without an error. C may deliver at most one more entry. Stop does not block and may be called at any
+// time, from any goroutine; a loop over All that waits for the server ends. The rest of the response is discarded when the next
+// command needs the connection.
 func (l *Listing[T]) Stop() { l.end(nil) }
 
-// end delivers no more.
+// end stops the delivery.
 func (l *Listing[T]) end(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
 		defer l.dropSent()
 	}
-	if l.over.Load() || l.done {
+	if l.stopped.Load() || l.consumed {
 		return
 	}
-	l.over.Store(true)
+	l.stopped.Store(true)
 	l.err = err
-	l.ready, l.spare = nil, nil
+	l.queue, l.spare, l.held = nil, nil, 0
 	close(l.quit)
-	if !l.sending { // else the feeder does so; it may be waiting for the server now
-		l.shutChannel()
+	if !l.sending { // otherwise the feeder does so
+		l.closeChannelLocked()
 	}
-	l.s.unwatch(&l.lease)
+	l.letGoLocked()
+	if err == nil {
+		l.s.releaseContext(&l.lease)
+	}
+	l.changed.Broadcast()
 }
 
 // cancel is called when ctx is done.
-func (l *Listing[T]) cancel() { l.end(fmt.Errorf("pop3: %s: %w", l.lease.name, l.lease.ctx.Err())) }
+func (l *Listing[T]) cancel() { l.end(commandFailed(l.lease.name, l.lease.ctx.Err())) }
 
-// next returns the entries that have arrived, waiting for the first, or nil at the end. The slice of the call before is used again.
-func (l *Listing[T]) next(used []T) []T {
+// next returns entries that have arrived, waiting for the first, or nil at the end. The slice of the previous call is used
+// again. The feeder of C may wait inside a Read; a loop over All must be able to return when Stop is called.
+func (l *Listing[T]) next(used []T, feeder bool) []T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if used != nil {
 		l.inHand--
+		if cap(used) == chunkEntries {
+			l.spare = used[:0]
+		}
 	}
-	if l.done {
-		return nil
-	}
-	l.spare = used[:0]
 	for {
 		switch {
-		case l.over.Load():
+		case l.consumed || l.stopped.Load():
 			return nil
-		case len(l.ready) > 0:
-			batch := l.ready
-			l.ready = nil
-			l.inHand++
-			return batch
-		case l.ended:
-			if l.err == nil {
-				l.err = l.fault
-			}
-			if l.inHand == 0 { // C and All may both take
-				l.done = true
-				l.s.unwatch(&l.lease)
-			}
+		case len(l.queue) > 0:
+			return l.takeLocked()
+		case l.sealed:
+			l.finishLocked()
 			return nil
+		case l.reading:
+			l.changed.Wait()
+			continue
 		}
-		func() {
-			l.mu.Unlock()
-			defer l.mu.Lock() // also if a Logger or a DebugWriter panics
-			l.advance()
-		}()
+		l.reading = true
+		l.unlocked(func() {
+			switch {
+			case feeder:
+				l.advance()
+			case l.buffered():
+				l.advance()
+			default:
+				l.s.background(l.advance)
+			}
+		})
 	}
 }
 
-// clear reads the rest of the response into memory, because somebody waits for the wire.
+// unlocked runs fn without mu.
+func (l *Listing[T]) unlocked(fn func()) {
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	fn()
+}
+
+// takeLocked takes the first chunk of the queue.
+func (l *Listing[T]) takeLocked() []T {
+	c := l.queue[0]
+	l.queue[0] = chunk[T]{}
+	l.queue = l.queue[1:]
+	l.held -= c.bytes
+	l.inHand++
+	return c.entries
+}
+
+// finishLocked ends the listing once everything has been taken.
+func (l *Listing[T]) finishLocked() {
+	if l.err == nil {
+		l.err = l.fault
+	}
+	if l.inHand == 0 { // both C and All may take
+		l.consumed = true
+		l.letGoLocked()
+		l.s.releaseContext(&l.lease)
+	}
+}
+
+// spill reads the rest of the response into memory, because a command waits for the connection.
 func (l *Listing[T]) spill() {
-	for l.advance() {
+	for l.own() {
+		l.advance()
 	}
 }
 
-// advance reads at least one line from the wire, and reports whether there is more.
-func (l *Listing[T]) advance() bool {
-	l.wire <- struct{}{}
-	defer func() { <-l.wire }()
-	if l.whole {
-		return false
+// own waits until the pump is free and takes it. It returns false if the response has been read.
+func (l *Listing[T]) own() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.reading {
+		l.changed.Wait()
+	}
+	l.reading = !l.pump.eof
+	return l.reading
+}
+
+// buffered reports whether the pump can advance without waiting for the server.
+func (l *Listing[T]) buffered() bool {
+	return l.pump.eof || l.s.resume(&l.lease) != nil || l.s.conn.hasLine()
+}
+
+// advance reads at least one line of the response. The caller owns the pump, and owns it no longer afterwards.
+func (l *Listing[T]) advance() {
+	returned := false
+	defer func() {
+		l.s.closeOnPanic(&returned)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.reading = false
+		l.changed.Broadcast()
+	}()
+	l.read()
+	returned = true
+}
+
+func (l *Listing[T]) read() {
+	if err := l.s.resume(&l.lease); err != nil {
+		l.pump.eof = true
+		l.arrive(chunk[T]{}, true, err)
+		return
 	}
 	l.mu.Lock()
 	into := l.spare
 	l.spare = nil
 	l.mu.Unlock()
-	if cap(into) < batchEntries {
-		into = make([]T, 0, batchEntries)
-	}
-	if err := l.s.resume(&l.lease); err != nil {
-		l.whole = true
-		l.arrive(nil, true, err)
-		return false
-	}
-	if l.bad {
-		l.finish(l.drop())
-		return false
-	}
-	batch, end, fault, err := l.read(into[:0])
+	c, fault, err := l.pump.read(into)
 	switch {
 	case err != nil:
-		fault = l.finish(err)
-		l.arrive(batch, true, fault)
-		return false
-	case end:
-		l.arrive(batch, true, nil)
-		l.finish(nil)
-		return false
+		l.arrive(c, false, nil)
+		l.fail(err)
+	case l.pump.eof:
+		l.s.conn.debugBody(l.pump.octets, true)
+		l.s.release(&l.lease)
+		l.arrive(c, true, fault)
+	default:
+		if err := l.arrive(c, l.pump.malformed, fault); err != nil {
+			l.fail(err)
+			return
+		}
+		l.s.park(&l.lease)
 	}
-	l.bad = fault != nil
-	l.arrive(batch, l.bad, fault)
-	l.s.park(&l.lease)
-	return true
 }
 
-// finish passes the turn on, or breaks the session and returns the cause.
-func (l *Listing[T]) finish(err error) error {
-	l.whole = true
-	l.s.conn.debugBody(l.octets, err == nil)
-	if err != nil {
-		return l.s.fail(&l.lease, err)
+// fail ends the listing and the session.
+func (l *Listing[T]) fail(err error) {
+	l.pump.eof = true
+	l.s.conn.debugBody(l.pump.octets, false)
+	l.arrive(chunk[T]{}, true, l.s.fail(&l.lease, err))
+}
+
+// arrive hands over what was read. It fails if the queue takes more memory than it may.
+func (l *Listing[T]) arrive(c chunk[T], last bool, fault error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.stopped.Load() || len(c.entries) == 0:
+		l.spare = c.entries[:0]
+	case len(l.queue) == 0: // it is about to be taken
+		l.queue = append(l.queue, c)
+		l.held += c.bytes
+	default:
+		l.spare = c.entries[:0]
+		c.entries = slices.Clone(c.entries)
+		l.queue = append(l.queue, c)
+		l.held += c.bytes
 	}
-	l.s.release(&l.lease)
+	if last && !l.sealed {
+		l.sealed, l.fault = true, fault
+	}
+	l.changed.Broadcast()
+	if l.held > l.maxHeld {
+		return &commandError{text: fmt.Sprintf("more than %d bytes in memory", l.maxHeld), err: ErrTooManyEntries}
+	}
 	return nil
 }
 
-// arrive hands over what was read.
-func (l *Listing[T]) arrive(batch []T, end bool, fault error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.over.Load() {
-		batch = nil
-	}
-	if len(l.ready) == 0 {
-		l.ready = batch
-	} else {
-		l.ready = append(l.ready, batch...)
-		l.spare = batch[:0]
-	}
-	if end && !l.ended {
-		l.ended, l.fault = true, fault
-	}
+// A pump reads the response. It is used by the goroutine that has set reading, while the lease is active.
+type pump[T Entry | UID] struct {
+	conn      *conn
+	command   string
+	form      *form[T]
+	max       int  // entries
+	eof       bool // the response has been read, or cannot be
+	malformed bool // a line could not be parsed: the rest is discarded
+	count     int  // entries so far
+	octets    int64
 }
 
-// read parses some lines. fault is a line that cannot be parsed, in step; err is fatal.
-func (l *Listing[T]) read(batch []T) (_ []T, end bool, fault, err error) {
-	lines, err := l.s.conn.lines()
-	if err != nil {
-		return batch, false, nil, err
+// read parses some lines, at least one. fault is a malformed line; err is fatal.
+func (p *pump[T]) read(into []T) (c chunk[T], fault, err error) {
+	if p.malformed {
+		rest := dotReader{conn: p.conn}
+		err = rest.drain()
+		p.octets += rest.octets
+		p.eof = err == nil
+		return chunk[T]{into, 0}, nil, err
 	}
-	if len(lines) > batchOctets {
-		if i := bytes.LastIndex(lines[:batchOctets], []byte("\r\n")); i >= 0 {
+	if cap(into) < chunkEntries {
+		into = make([]T, 0, chunkEntries)
+	}
+	lines, err := p.conn.lines()
+	if err != nil {
+		return chunk[T]{into[:0], 0}, nil, err
+	}
+	if len(lines) > chunkBytes {
+		if i := bytes.LastIndex(lines[:chunkBytes], crlf); i >= 0 {
 			lines = lines[:i+2]
 		} else {
-			lines = lines[:bytes.Index(lines, []byte("\r\n"))+2]
+			lines = lines[:bytes.Index(lines, crlf)+2]
 		}
 	}
-	used := 0
-	defer func() {
-		l.s.conn.used(used)
-		l.octets += int64(used)
-	}()
-	text := ""
-	if l.form.text {
-		text = string(lines) // one string for the ids of a batch
-	}
-	maxLine := l.s.conn.maxLine
-	for used < len(lines) && len(batch) < batchEntries {
-		room := min(batchEntries, len(batch)+l.max-l.count)
-		plain, n := l.form.plain(batch[:len(batch):room], lines[used:], text[min(used, len(text)):], maxLine)
-		if n > 0 {
-			l.count += len(plain) - len(batch)
-			used += n
-			batch = batch[:len(plain)]
-			continue
-		}
-		n = bytes.IndexByte(lines[used:], '\n') + 1
-		for n < 2 || lines[used+n-2] != '\r' {
-			n += bytes.IndexByte(lines[used+n:], '\n') + 1
-		}
-		line := lines[used : used+n-2]
-		if len(line) == 1 && line[0] == '.' {
-			used += n
-			return batch, true, nil, nil
-		}
-		if len(line) > maxLine {
-			return batch, false, nil, ErrLineTooLong
-		}
-		used += n
-		e, reason := l.form.line(line)
-		if reason != "" {
-			return batch, false, &ProtocolError{Command: l.lease.name, Line: l.s.conn.quoted(line), Reason: reason}, nil
-		}
-		if l.count++; l.count > l.max {
-			return batch, false, nil, errTooManyEntries(l.max)
-		}
-		batch = append(batch, e)
-	}
-	return batch, false, nil, nil
+	entries, used, fault, err := p.parse(into[:0], lines)
+	p.conn.used(used)
+	p.octets += int64(used)
+	p.malformed = fault != nil
+	return chunk[T]{entries, len(entries)*entrySize + used}, fault, err
 }
 
-// drop reads the rest of the response after a line that makes no sense.
-func (l *Listing[T]) drop() error {
-	var dots unstuffer
-	for {
-		text, end, err := l.s.conn.text(&dots)
-		l.octets += int64(len(text))
-		if end || err != nil {
-			return err
-		}
+var crlf = []byte("\r\n")
+
+const entrySize = 24 // bytes of a UID, which is the larger one
+
+// parse appends the entries of lines, up to the capacity of entries or the end of the response.
+func (p *pump[T]) parse(entries []T, lines []byte) (_ []T, used int, fault, err error) {
+	text := ""
+	if p.form.text {
+		text = string(lines) // one string for the ids of a chunk
 	}
+	maxLine := p.conn.maxLine
+	for used < len(lines) && len(entries) < chunkEntries {
+		room := min(chunkEntries, len(entries)+p.max-p.count)
+		plain, n := p.form.plain(entries[:len(entries):room], lines[used:], text[min(used, len(text)):], maxLine)
+		if n > 0 {
+			p.count += len(plain) - len(entries)
+			used += n
+			entries = entries[:len(plain)]
+			continue
+		}
+		line := lines[used : used+bytes.Index(lines[used:], crlf)]
+		if len(line) == 1 && line[0] == '.' {
+			p.eof = true
+			return entries, used + len(line) + 2, nil, nil
+		}
+		if len(line) > maxLine {
+			return entries, used, nil, ErrLineTooLong
+		}
+		used += len(line) + 2
+		if p.count++; p.count > p.max {
+			return entries, used, nil, errTooManyEntries(p.max)
+		}
+		if len(bytes.TrimLeft(line, " \t")) == 0 { // an empty line holds no entry
+			continue
+		}
+		e, reason := p.form.line(line)
+		if reason != "" {
+			return entries, used, &ProtocolError{Command: p.command, Line: p.conn.quoted(line), Reason: reason}, nil
+		}
+		entries = append(entries, e)
+	}
+	return entries, used, nil, nil
 }

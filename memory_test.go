@@ -137,6 +137,16 @@ func (h *hearing) send() {
 	}
 }
 
+// probe discards all that has arrived before a line is sent, and returns io.EOF if the server is gone.
+func (h *hearing) probe() error {
+	for {
+		if err := h.read(); err != nil {
+			h.buffered = ""
+			return err
+		}
+	}
+}
+
 // read reads one piece. The errors are those of a memory at its end.
 func (h *hearing) read() error {
 	switch {

@@ -3,6 +3,7 @@ package pop3
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -30,6 +31,9 @@ type Options struct {
 	MaxLineLength int
 	// MaxEntries is the longest listing, in entries. 0 or less: 1<<24.
 	MaxEntries int
+	// MaxSpill limits the memory, in bytes, that the unread entries of a listing may take while another command uses the
+	// connection. Zero or less means 256 MiB.
+	MaxSpill int
 	// NoPipelining never pipelines, for servers that list PIPELINING and break on it.
 	NoPipelining bool
 	// Logger hears of octets that came unasked and of TLS. nil: nobody does. Like DebugWriter it is called in the middle of a
@@ -54,6 +58,7 @@ func (o *Options) withDefaults() Options {
 	orDefault(&d.StallTimeout, 5*time.Second)
 	d.MaxLineLength = limit(d.MaxLineLength, 16384)
 	d.MaxEntries = limit(d.MaxEntries, 1<<24)
+	d.MaxSpill = limit(d.MaxSpill, 256<<20)
 	if d.Dialer == nil {
 		d.Dialer = &net.Dialer{}
 	}
@@ -138,27 +143,36 @@ func NewClient(ctx context.Context, conn net.Conn, opts *Options) (*Client, erro
 func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS bool) (*Client, error) {
 	c := &Client{opts: o, host: host}
 	c.s = newSession(newConn(nc, &o), o.StallTimeout)
-	h := &lease{ctx: ctx, name: "connecting"}
-	if err := ctx.Err(); err != nil {
-		c.s.conn.sock.Close()
-		return nil, fmt.Errorf("pop3: connecting: %w", err)
+	h := &lease{ctx: ctx, name: "greeting", sent: true}
+	if err := c.s.acquire(h); err != nil {
+		c.s.shut(err)
+		return nil, commandFailed("connecting", ctx.Err())
 	}
-	c.s.sem.TryAcquire(1)
-	c.s.holder, h.active = h, true
-	c.s.watch(h, nil)
-	if overTLS {
-		if err := c.s.conn.startTLS(ctx, c.tlsConfig(nil)); err != nil {
-			return nil, c.s.fail(h, err)
-		}
-	}
-	text, err := c.s.answer(h, "greeting")
+	returned := false
+	defer c.s.closeOnPanic(&returned)
+	err := c.welcome(h, overTLS)
+	returned = true
 	if err != nil {
 		c.s.fail(h, err)
 		return nil, err
 	}
-	c.greeting, c.challenge = text, challenge(text)
 	c.s.release(h)
 	return c, nil
+}
+
+// welcome reads the greeting.
+func (c *Client) welcome(h *lease, overTLS bool) error {
+	c.s.watch(h)
+	if overTLS {
+		if err := c.s.conn.startTLS(h.ctx, c.tlsConfig(nil)); err != nil {
+			return c.s.fail(h, err)
+		}
+	}
+	text, err := c.s.answer(h, h.name)
+	if err == nil {
+		c.greeting, c.challenge = text, challenge(text)
+	}
+	return err
 }
 
 // tlsConfig is the given one, else that of the options, completed.
@@ -223,17 +237,11 @@ func (c *Client) UIDL(ctx context.Context) (*Listing[UID], error) {
 }
 
 func list[T Entry | UID](ctx context.Context, c *Client, command string, form *form[T]) (*Listing[T], error) {
-	l := newListing(c.s, c.opts.MaxEntries, form)
-	l.lease = lease{ctx: ctx, name: command, hint: "Stop it"}
-	if err := c.s.acquire(&l.lease); err != nil {
+	l := newListing(c, ctx, command, form)
+	if _, err := c.s.open(&l.lease, nil); err != nil {
 		return nil, err
 	}
-	c.s.watch(&l.lease, l.cancel)
-	if _, err := c.s.ask(&l.lease, command, command); err != nil {
-		c.s.release(&l.lease)
-		return nil, err
-	}
-	c.s.park(&l.lease)
+	l.watch()
 	c.s.allowSpill(&l.lease, l.spill)
 	return l, nil
 }
@@ -312,18 +320,12 @@ func topCommand(number, lines int) string {
 
 // open sends a command with a multi-line response and leaves that to be read.
 func (c *Client) open(ctx context.Context, number int, command string) (*Message, error) {
-	m := &Message{Number: number, s: c.s, own: lease{ctx: ctx, name: command, hint: "read it to EOF or Close it"}}
+	m := &Message{Number: number, s: c.s, body: dotReader{conn: c.s.conn}, own: lease{ctx: ctx, name: command, hint: "read it to EOF or Close it"}}
 	m.lease = &m.own
-	if err := c.s.acquire(m.lease); err != nil {
-		return nil, err
-	}
 	var err error
-	if m.Status, err = c.s.ask(m.lease, command, command); err != nil {
-		c.s.release(m.lease)
+	if m.Status, err = c.s.open(m.lease, m); err != nil {
 		return nil, err
 	}
-	m.lease.open = m
-	c.s.park(m.lease)
 	return m, nil
 }
 
@@ -352,18 +354,14 @@ func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text 
 	case "AUTH":
 		return "", invalidArgument(verb, "use Auth")
 	case "PASS", "APOP":
-		h := &lease{ctx: ctx, name: verb}
-		if err := c.s.acquire(h); err != nil {
-			return "", err
-		}
-		defer c.s.release(h)
-		if verb == "PASS" && !c.mayShowSecrets() {
-			return "", notSent(verb, ErrInsecureLogin)
-		}
-		c.s.conn.keepSecret(args...)
-		if text, err = c.s.ask(h, line, verb+" ****"); err == nil {
-			c.setCapabilities(nil)
-		}
+		err = c.s.do(ctx, verb, func(h *lease) error {
+			if verb == "PASS" && !c.mayShowSecrets() {
+				return notSent(verb, ErrInsecureLogin)
+			}
+			c.s.conn.keepSecret(args...)
+			text, err = c.s.ask(h, line, verb+" ****")
+			return c.loggedIn(err)
+		})
 		return text, err
 	}
 	return c.s.cmd(ctx, line)
@@ -420,8 +418,15 @@ func (c *Client) Quit(ctx context.Context) error {
 	if err := c.s.acquire(h); err != nil {
 		return err
 	}
+	returned := false
+	defer c.s.closeOnPanic(&returned)
 	_, err := c.s.ask(h, "QUIT", "QUIT")
-	c.s.finish(h)
+	if errors.Is(err, ErrNotSent) {
+		c.s.release(h)
+	} else {
+		c.s.finish(h)
+	}
+	returned = true
 	return err
 }
 

@@ -38,7 +38,7 @@ func (c *Client) Auth(ctx context.Context, mech SASL) error {
 	if name == "" || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
 		return invalidArgument("AUTH", fmt.Sprintf("invalid mechanism name %q", name))
 	}
-	return c.do(ctx, "AUTH "+name, func(h *lease) error {
+	return c.s.do(ctx, "AUTH "+name, func(h *lease) error {
 		if slices.Contains(showsSecret, name) && !c.mayShowSecrets() {
 			return notSent("AUTH "+name, ErrInsecureLogin)
 		}
@@ -61,7 +61,9 @@ func (c *Client) auth(h *lease, name string, initial []byte, next func([]byte) (
 			line, unsent = line+" "+response, false
 		}
 	}
-	c.s.watch(h, nil)
+	if err := c.s.ready(h, shown); err != nil {
+		return err
+	}
 	show := shown
 	if line != shown {
 		show += " ****"
@@ -126,9 +128,7 @@ func (c *Client) consult(h *lease, next func([]byte) ([]byte, error), challenge 
 	returned := false
 	defer func() {
 		if !returned {
-			c.s.mu.Lock()
-			defer c.s.mu.Unlock()
-			c.s.shutDown(commandFailed(h.name, errors.New("SASL mechanism panicked")))
+			c.s.shut(commandFailed(h.name, errors.New("SASL mechanism panicked")))
 		}
 	}()
 	response, err = next(challenge)

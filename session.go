@@ -4,56 +4,110 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 )
 
-// session serializes: one command is outstanding, callers queue first in, first out, and a multi-line response holds the
-// turn until it is read to its end, closed or failed.
+// A session serializes access to one connection. At most one command is in flight, except in a batch. Callers wait in FIFO
+// order. A multi-line response keeps the lease until it is read to the end, closed, or fails.
 //
-// Its states are those of every POP3 client: WELCOME until the greeting, WAITING while nobody holds the turn, SHORT while a
-// status line is awaited, LONG_INITIAL while the status line of a multi-line response is, and LONG while such a response is open.
+// A lease is in one of four states:
+//
+//	queued ──acquire──▶ active ──park──▶ parked
+//	                     │  ▲──resume──────┘ │
+//	             release │  fail             │ evict (QUIT), session closed
+//	                     ▼                   ▼
+//	                    done                done (err is set)
+//
+// The session is closed once its cause is set. No lease is granted from then on, and every waiter returns.
+//
+// Concurrency:
+//
+//  1. Only the goroutine whose lease is active uses conn, except that the writer of a batch writes beside it. The critical
+//     sections of park, resume and evict publish what it has written. Message.body and Listing's pump follow the same rule.
+//  2. Locks are taken in this order: Listing.mu or Message.mu or batch.mu, then session.mu. Client.mu, conn.mu and those of
+//     the transcript are leaves. The semaphore is acquired with no lock held.
+//  3. User code runs without session.mu: the connection's Close too, which may take any time. Message.mu is held while a
+//     Message is read; a Writer, a SASL mechanism and the body of a loop run with the lease parked.
+//  4. A lease's response is set before the lease is parked for the first time, so that evict and spill can see it.
+//  5. Releasing a lease that is done is a no-op, so a deferred release may follow fail.
+//  6. If user code panics or calls runtime.Goexit while a lease is active, the position in the protocol is unknown and the
+//     session is closed (closeOnPanic).
+//  7. Before a command is written while none is in flight, send discards unsolicited data. Data that is already buffered
+//     is discarded also within an exchange.
 type session struct {
-	conn  *conn
-	sem   *semaphore.Weighted
-	stall time.Duration
-	gone  chan struct{} // closed by Client.Close: nobody wants anything any more
+	conn   *conn
+	sem    *semaphore.Weighted
+	stall  time.Duration
+	closed chan struct{}   // closed by Client.Close
+	ended  context.Context // canceled when cause is set
+	end    context.CancelFunc
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the following fields and those of leases
 	holder  *lease
 	waiters int
-	cause   error // why the session is over; the first cause stays
+	cause   error           // the error that closed the session; the first one stays
+	used    bool            // a command has been sent
+	watched <-chan struct{} // the Done channel of the context that is watched; nil if none is
+	unwatch func() bool
 }
 
-// hold is one turn of the session. What is below the line is guarded by session.mu.
+type leaseState uint8
+
+const (
+	queued leaseState = iota
+	active            // a goroutine is using conn
+	parked            // a multi-line response is open, or user code is running
+	done              // released, failed or evicted
+)
+
+// A lease is exclusive use of the connection for one command, or a few, and their responses.
 type lease struct {
-	ctx  context.Context
-	name string  // the command, without secrets
-	hint string  // what its caller can do to pass the turn on
-	quit bool    // takes the turn from a holder that has stalled, and makes sure that no answer is there already
-	open drainer // what is to be discarded if the turn is taken; nil: nothing
+	ctx   context.Context
+	name  string  // the command, without secrets
+	hint  string  // how the holder can release the lease, for busyError
+	quit  bool    // it is for QUIT, which evicts a stalled holder
+	batch *batch  // it is for the many commands of a batch; nil if not
+	probe bool    // unsolicited data is looked for before each command
+	resp  drainer // the open multi-line response; nil if there is none
 
-	stop     func() bool // ends ctx's hold over the session; nil while it has none
-	over     bool
-	err      error     // why it ended before its time
-	active   bool      // somebody is using the conn for it
-	last     time.Time // when the caller last did
-	spill    func()    // moves the rest of the response into memory; nil: it cannot
-	spilling bool      // clear was started
+	// Guarded by session.mu.
+	state    leaseState
+	err      error     // why it ended early
+	command  string    // the command sent last, without secrets
+	sent     bool      // a command was sent: a ctx that is done closes the session
+	released bool      // ctx no longer applies
+	lastUse  time.Time // when it was parked, if commands were waiting then
+	spill    func()    // moves the rest of the response to memory; nil if that is not possible
+	spilling bool
 }
 
-// A drainer is a response that can be read to its end, on the wire, by somebody who does not want it.
+// labelLocked names the command that was sent last, or the lease if none was.
+func (h *lease) labelLocked() string {
+	if h.command != "" {
+		return h.command
+	}
+	return h.name
+}
+
+// A drainer is a response that can be read to its end, and discarded, by a goroutine that does not want it. The lease must be active.
 type drainer interface{ drain() error }
 
 func newSession(c *conn, stall time.Duration) *session {
-	return &session{conn: c, sem: semaphore.NewWeighted(1), stall: stall, gone: make(chan struct{})}
+	s := &session{conn: c, sem: semaphore.NewWeighted(1), stall: stall, closed: make(chan struct{})}
+	s.ended, s.end = context.WithCancel(context.Background())
+	return s
 }
 
-// begin waits for the turn. After a nil error the caller is on the wire, and must end, leave or fail.
+// acquire waits for the lease. On success it is active, and the caller must call release, park or fail.
 func (s *session) acquire(h *lease) error {
 	if err := h.ctx.Err(); err != nil {
+		return notSent(h.name, err)
+	}
+	if err := s.err(); err != nil { // the holder may be stuck in user code
 		return notSent(h.name, err)
 	}
 	if !s.sem.TryAcquire(1) {
@@ -61,57 +115,58 @@ func (s *session) acquire(h *lease) error {
 			return err
 		}
 	}
-	return s.start(h)
-}
-
-// start makes h the holder and brings the wire to rest: what nobody asked for is dropped.
-func (s *session) start(h *lease) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.cause != nil {
 		s.sem.Release(1)
-		defer s.mu.Unlock()
 		return notSent(h.name, closed(s.cause))
 	}
 	s.holder = h
-	h.active = true
-	s.mu.Unlock()
-	if err := s.conn.discardUnsolicited(h.quit); err != nil {
-		return notSent(h.name, closed(s.fail(h, err)))
-	}
-	if err := h.ctx.Err(); err != nil {
-		s.release(h)
-		return notSent(h.name, err)
-	}
+	h.state = active
 	return nil
 }
 
-// wait queues for the turn. It ends with ctx, with ErrBusy once the holder has stalled, or with the turn.
+// err returns the error of a call that finds the session closed, or nil.
+func (s *session) err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause == nil {
+		return nil
+	}
+	return closed(s.cause)
+}
+
+var errEnded = errors.New("session ended")
+
+// wait queues for the semaphore. It fails once ctx is done, the holder has stalled, or the session is closed.
 func (s *session) wait(h *lease) error {
 	ctx, cancel := context.WithCancelCause(h.ctx)
 	defer cancel(nil)
+	stop := context.AfterFunc(s.ended, func() { cancel(errEnded) })
+	defer stop()
 	s.mu.Lock()
 	s.waiters++
-	s.requestSpill()
-	queued := true
+	s.requestSpillLocked()
+	waiting := true
 	if s.stall > 0 {
 		arrived := time.Now()
 		var timer *time.Timer
 		timer = time.AfterFunc(s.stall, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if !queued {
+			if !waiting {
 				return
 			}
-			if left := s.stallLeft(arrived); left > 0 {
+			if left := s.stallLeftLocked(arrived); left > 0 {
 				timer.Reset(left)
 				return
 			}
-			if h.quit && s.holder.open != nil {
-				s.evict()
+			if h.quit && s.holder.resp != nil {
+				s.evictLocked()
 				timer.Reset(s.stall)
 				return
 			}
-			cancel(&busyError{h.name, s.holder.name, s.holder.hint})
+			cancel(&busyError{h.name, s.holder.labelLocked(), s.holder.hint})
 		})
 		defer timer.Stop()
 	}
@@ -119,86 +174,87 @@ func (s *session) wait(h *lease) error {
 
 	err := s.sem.Acquire(ctx, 1)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.waiters--
-	queued = false
-	s.mu.Unlock()
-	if err == nil {
+	waiting = false
+	busy := new(busyError)
+	switch cause := context.Cause(ctx); {
+	case err == nil:
 		return nil
-	}
-	if busy := new(busyError); errors.As(context.Cause(ctx), &busy) {
+	case errors.As(cause, &busy):
 		return busy
+	case cause == errEnded:
+		return notSent(h.name, closed(s.cause))
 	}
 	return notSent(h.name, err)
 }
 
-// stallLeft returns how long the holder may still be idle before a waiter that came at arrived need not wait any longer.
-// The caller holds mu.
-func (s *session) stallLeft(arrived time.Time) time.Duration {
+// stallLeftLocked returns how long the holder may still be idle before a waiter that came at arrived gives up.
+func (s *session) stallLeftLocked(arrived time.Time) time.Duration {
 	h := s.holder
-	if h == nil || h.active || h.spill != nil {
+	if h == nil || h.state == active || h.spill != nil {
 		return s.stall
 	}
 	since := arrived
-	if h.last.After(since) {
-		since = h.last
+	if h.lastUse.After(since) {
+		since = h.lastUse
 	}
 	return s.stall - time.Since(since)
 }
 
-// take puts the holder's caller out and has the rest of its response discarded. The caller holds mu, and knows that the
-// holder is not on the wire.
-func (s *session) evict() {
+// evictLocked revokes the holder's lease and drains its response in the background. The lease must be parked.
+func (s *session) evictLocked() {
 	h := s.holder
-	h.over, h.err = true, ErrClosed
-	if h.stop != nil {
-		h.stop()
-	}
-	s.conn.detach() // its caller may be looking at the buffer
-	rest := &lease{name: h.name, active: true}
+	h.state, h.err = done, ErrClosed
+	s.conn.detach() // the holder's Writer may be using the buffer
+	rest := &lease{name: h.name, command: h.command, state: active}
 	s.holder = rest
-	go func() {
-		if err := h.open.drain(); err != nil {
+	s.background(func() {
+		if err := h.resp.drain(); err != nil {
 			s.fail(rest, err)
 			return
 		}
 		s.release(rest)
-	}()
+	})
 }
 
-// poke has the holder clear the wire if it can and somebody waits. The caller holds mu.
-func (s *session) requestSpill() {
+// requestSpillLocked starts spilling the holder's response if a caller is waiting.
+func (s *session) requestSpillLocked() {
 	if h := s.holder; h != nil && h.spill != nil && !h.spilling && s.waiters > 0 {
 		h.spilling = true
-		go h.spill()
+		s.background(h.spill)
 	}
 }
 
-// clearable says how the rest of h's response can be moved out of the way.
+// allowSpill says how the rest of h's response can be moved to memory.
 func (s *session) allowSpill(h *lease, spill func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.spill = spill
-	s.requestSpill()
+	s.requestSpillLocked()
 }
 
-// enter goes on the wire for a response that was left open. Its error is why that is over.
+// resume makes a parked lease active again. It returns an error if the lease has ended.
 func (s *session) resume(h *lease) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h.over {
+	if h.state == done {
 		return h.err
 	}
-	h.active = true
+	h.state = active
 	return nil
 }
 
-// leave keeps the turn and leaves the wire.
+// park keeps the lease but gives up conn.
 func (s *session) park(h *lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.active = false
-	if s.waiters > 0 { // for one that comes later, the stall counts from its arrival
-		h.last = time.Now()
+	if h.state == done {
+		return
+	}
+	h.state = parked
+	if s.waiters > 0 { // callers that arrive later measure the stall from their arrival
+		h.lastUse = time.Now()
 	}
 	if s.cause != nil {
 		h.err = s.cause
@@ -206,7 +262,7 @@ func (s *session) park(h *lease) {
 	}
 }
 
-// end passes the turn on. The response was read to its end.
+// release ends a lease whose responses have been read to their end.
 func (s *session) release(h *lease) {
 	s.conn.returnBuffer()
 	s.mu.Lock()
@@ -214,99 +270,234 @@ func (s *session) release(h *lease) {
 	s.releaseLocked(h)
 }
 
-func (s *session) releaseLocked(h *lease) {
-	if h.over {
+// endResponse ends one response: a batch keeps its lease.
+func (s *session) endResponse(h *lease) {
+	if h.batch != nil {
+		s.park(h)
 		return
 	}
-	h.over, h.active = true, false
-	if h.stop != nil && h.spill == nil { // a listing's entries outlive its turn, and ctx governs those too
-		h.stop()
+	s.release(h)
+}
+
+func (s *session) releaseLocked(h *lease) {
+	if h.state == done {
+		return
 	}
+	h.state = done
 	s.holder = nil
 	s.sem.Release(1)
 }
 
-// fail breaks the session because of err, met on the wire, and returns the cause of its end: err in words, or what
-// broke the session first and so led to err.
+// fail closes the session because of err, which conn returned. It returns the error that closed the session, which may be an
+// earlier one that led to err.
 func (s *session) fail(h *lease, err error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.shutDown(s.conn.explain(h.name, err))
+	first := s.closeLocked(s.conn.explain(h.labelLocked(), err))
 	s.conn.buf, s.conn.r, s.conn.w = nil, 0, 0
 	h.err = s.cause
 	s.releaseLocked(h)
-	return s.cause
+	cause := s.cause
+	s.mu.Unlock()
+	if first {
+		s.conn.sock.Close()
+	}
+	return cause
 }
 
-// shutDown ends the session; the first cause stays. The caller holds mu.
-func (s *session) shutDown(cause error) error {
+// closeLocked makes cause the error that closed the session, unless it has been closed before. If so it returns true, and the
+// caller must close the socket once it has unlocked mu.
+func (s *session) closeLocked(cause error) bool {
 	if s.cause != nil {
-		return nil
+		return false
 	}
 	s.cause = cause
-	err := s.conn.sock.Close()
-	if h := s.holder; h != nil && !h.active {
+	s.end()
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	if h := s.holder; h != nil && h.state == parked {
 		h.err = cause
 		s.releaseLocked(h)
 	}
-	return err
+	return true
 }
 
-// close ends the session from any goroutine.
+// shut closes the session because of cause, from any goroutine.
+func (s *session) shut(cause error) error {
+	s.mu.Lock()
+	first := s.closeLocked(cause)
+	s.mu.Unlock()
+	if !first {
+		return nil
+	}
+	return s.conn.sock.Close()
+}
+
+// close is Client.Close.
 func (s *session) close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	select {
-	case <-s.gone:
-		return nil
+	case <-s.closed:
 	default:
+		close(s.closed)
 	}
-	close(s.gone)
-	return s.shutDown(ErrClosed)
+	s.mu.Unlock()
+	return s.shut(ErrClosed)
 }
 
-// watch gives h.ctx its hold over the session, just before the first octet is written: once the command is on the
-// wire, giving it up means giving up the session.
-func (s *session) watch(h *lease, onDone func()) {
-	if h.ctx.Done() == nil {
+var errUserPanic = errors.New("pop3: session abandoned by a panic or runtime.Goexit")
+
+// closeOnPanic closes the session unless returned is true. It is deferred while a lease is active and user code may run.
+func (s *session) closeOnPanic(returned *bool) {
+	if !*returned {
+		s.shut(errUserPanic)
+	}
+}
+
+// background runs fn in a goroutine. If user code in it panics, no caller could recover that, so the session is closed instead.
+func (s *session) background(fn func()) {
+	go func() {
+		returned := false
+		defer func() {
+			if returned {
+				return
+			}
+			if v := recover(); v != nil {
+				s.shut(fmt.Errorf("%w: %v", errUserPanic, v))
+				return
+			}
+			s.shut(errUserPanic)
+		}()
+		fn()
+		returned = true
+	}()
+}
+
+// probeGrace is how long a command that is not sent yet may go on after its ctx is done. Only user code, or a TLS record to
+// be written for a peer that does not read, can make it take so long.
+const probeGrace = 500 * time.Millisecond
+
+// watch is watchLocked for a lease under which nothing is sent.
+func (s *session) watch(h *lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchLocked(h)
+}
+
+// watchLocked closes the session if h.ctx is done after a command was sent and before the lease ends. One registration
+// serves for as long as the commands come with the same ctx.
+func (s *session) watchLocked(h *lease) {
+	done := h.ctx.Done()
+	if done == nil || done == s.watched {
 		return
+	}
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	s.watched = done
+	s.unwatch = context.AfterFunc(h.ctx, func() { s.contextDone(done) })
+}
+
+// contextDone is called when a watched context is done.
+func (s *session) contextDone(done <-chan struct{}) {
+	s.mu.Lock()
+	if s.watched == done {
+		s.watched, s.unwatch = nil, nil
+	}
+	h := s.holder
+	first := false
+	switch {
+	case h == nil || h.ctx == nil || h.ctx.Done() != done || h.released:
+	case h.sent:
+		first = s.closeLocked(&commandError{h.labelLocked(), h.ctx.Err().Error(), h.ctx.Err()})
+	default:
+		time.AfterFunc(probeGrace, func() { s.abandonUnsent(h) })
+	}
+	s.mu.Unlock()
+	if first {
+		s.conn.sock.Close()
+	}
+}
+
+// abandonUnsent closes the session if h is still about to send its first command.
+func (s *session) abandonUnsent(h *lease) {
+	s.mu.Lock()
+	first := s.holder == h && h.state == active && !h.sent && s.closeLocked(notSent(h.name, h.ctx.Err()))
+	s.mu.Unlock()
+	if first {
+		s.conn.sock.Close()
+	}
+}
+
+// releaseContext ends what h.ctx means for the session, before the lease ends.
+func (s *session) releaseContext(h *lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.released = true
+}
+
+// alwaysProbed are the commands whose response must not be confused with earlier data, however short the pause was.
+func alwaysProbed(command string) bool {
+	verb, _, _ := strings.Cut(command, " ")
+	switch strings.ToUpper(verb) {
+	case "PASS", "APOP", "AUTH", "QUIT":
+		return true
+	}
+	return false
+}
+
+// ready prepares for writing a command while none is in flight: it discards unsolicited data, and checks h.ctx and the
+// session for the last time. An error is that of a command of which nothing was written, if it is the first of its lease.
+func (s *session) ready(h *lease, shown string) error {
+	s.mu.Lock()
+	s.watchLocked(h)
+	probe := h.probe || !s.used || alwaysProbed(shown)
+	s.used = true
+	s.mu.Unlock()
+	if probe || time.Since(s.conn.idle) >= probeAfter {
+		if err := s.conn.discardUnsolicited(); err != nil {
+			err = s.fail(h, err)
+			if h.sent { // the lease has had a part in the exchange
+				return err
+			}
+			return notSent(h.name, closed(err))
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h.stop != nil {
-		return
+	switch {
+	case s.cause != nil && h.sent:
+		return s.cause
+	case s.cause != nil:
+		return notSent(h.name, closed(s.cause))
+	case !h.sent && !h.released && h.ctx.Err() != nil:
+		return notSent(h.name, h.ctx.Err())
 	}
-	h.stop = context.AfterFunc(h.ctx, func() {
-		s.mu.Lock()
-		if !h.over {
-			s.shutDown(fmt.Errorf("pop3: %s: %w", h.name, h.ctx.Err()))
-		}
-		s.mu.Unlock()
-		if onDone != nil {
-			onDone()
-		}
-	})
+	h.sent, h.command = true, strings.TrimSuffix(shown, " ****")
+	return nil
 }
 
-// unwatch ends ctx's hold over the session before the turn ends.
-func (s *session) unwatch(h *lease) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if h.stop != nil {
-		h.stop()
+// send writes one command line. shown is the command without secrets.
+func (s *session) send(h *lease, line, shown string) error {
+	if err := s.ready(h, shown); err != nil {
+		return err
 	}
-}
-
-// ask writes one command line and reads its status line, on the wire. shown is the command without secrets.
-func (s *session) ask(h *lease, line, shown string) (text string, err error) {
-	s.watch(h, nil)
 	if err := s.conn.send(line, shown); err != nil {
-		return "", s.fail(h, err)
+		return s.fail(h, err)
+	}
+	return nil
+}
+
+// ask sends one command line and reads its status line.
+func (s *session) ask(h *lease, line, shown string) (text string, err error) {
+	if err := s.send(h, line, shown); err != nil {
+		return "", err
 	}
 	return s.answer(h, shown)
 }
 
-// answer reads the status line of a command that was sent. The error is a *ServerError for an -ERR; any other broke the session.
+// answer reads the status line of a command that was sent. The error is a *ServerError if it is -ERR; any other closes the
+// session.
 func (s *session) answer(h *lease, shown string) (text string, err error) {
 	word, text, err := s.conn.status()
 	switch {
@@ -318,12 +509,12 @@ func (s *session) answer(h *lease, shown string) (text string, err error) {
 	return text, nil
 }
 
-// refuse breaks the session over a status line that is none, or that could not be read.
+// refuse closes the session because of a status line that is malformed or could not be read.
 func (s *session) refuse(h *lease, shown, line string, err error) error {
 	return s.fail(h, noStatus(shown, line, err))
 }
 
-// noStatus makes a *ProtocolError of a status line that is none; other errors of reading one stay what they are.
+// noStatus makes a *ProtocolError of a malformed status line; other errors of reading one stay as they are.
 func noStatus(shown, line string, err error) error {
 	if err == errBareLF || err == errNoStatus {
 		return &ProtocolError{Command: shown, Line: line, Reason: err.Error()}
@@ -331,27 +522,69 @@ func noStatus(shown, line string, err error) error {
 	return err
 }
 
-// short is one turn with one command and a status line.
-func (s *session) cmd(ctx context.Context, command string) (text string, err error) {
-	h := &lease{ctx: ctx, name: command, hint: "wait for it"}
+// answering notes the command whose response is read next, if it was sent ahead.
+func (s *session) answering(h *lease, command string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.command = command
+}
+
+// do runs fn with an active lease, which ends with it.
+func (s *session) do(ctx context.Context, name string, fn func(h *lease) error) error {
+	h := &lease{ctx: ctx, name: name, hint: "wait for it"}
 	if err := s.acquire(h); err != nil {
-		return "", err
+		return err
 	}
-	text, err = s.ask(h, command, command)
-	s.release(h)
+	returned := false
+	defer func() {
+		s.closeOnPanic(&returned)
+		s.release(h)
+	}()
+	err := fn(h)
+	returned = true
+	return err
+}
+
+// cmd sends a command with a single-line response.
+func (s *session) cmd(ctx context.Context, command string) (text string, err error) {
+	err = s.do(ctx, command, func(h *lease) error {
+		text, err = s.ask(h, command, command)
+		return err
+	})
 	return text, err
 }
 
-// finish ends the session after QUIT.
-func (s *session) finish(h *lease) {
-	s.conn.returnBuffer()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.shutDown(ErrClosed)
-	s.releaseLocked(h)
+// open sends the command that h is named after, and leaves the lease parked, with its multi-line response to be read.
+func (s *session) open(h *lease, resp drainer) (text string, err error) {
+	if err := s.acquire(h); err != nil {
+		return "", err
+	}
+	returned := false
+	defer s.closeOnPanic(&returned)
+	if text, err = s.ask(h, h.name, h.name); err != nil {
+		s.release(h)
+	} else {
+		h.resp = resp
+		s.park(h)
+	}
+	returned = true
+	return text, err
 }
 
-// closed is the error of a call that found the session over.
+// finish closes the session after the response to QUIT.
+func (s *session) finish(h *lease) {
+	s.conn.closeNotify()
+	s.conn.returnBuffer()
+	s.mu.Lock()
+	first := s.closeLocked(ErrClosed)
+	s.releaseLocked(h)
+	s.mu.Unlock()
+	if first {
+		s.conn.sock.Close()
+	}
+}
+
+// closed is the error of a call that finds the session closed.
 func closed(cause error) error {
 	if c, ok := cause.(closedError); ok {
 		return c

@@ -252,9 +252,8 @@ func TestNothingStaysWithAContext(t *testing.T) {
 		ctx := &watchedContext{Context: done}
 		check := func(after string) {
 			t.Helper()
-			if ctx.watchers != 0 {
+			if ctx.watchers > 1 { // the one for the session
 				t.Errorf("%d watchers left after %s", ctx.watchers, after)
-				ctx.watchers = 0
 			}
 		}
 		must(t, c.Noop(ctx))
@@ -275,7 +274,9 @@ func TestNothingStaysWithAContext(t *testing.T) {
 			t.Error(err)
 		}
 		must(t, c.Quit(background))
-		check("QUIT over a message")
+		if ctx.watchers != 0 {
+			t.Errorf("%d watchers left after QUIT", ctx.watchers)
+		}
 	})
 }
 
@@ -450,7 +451,7 @@ func TestQuitOverAForgottenMessage(t *testing.T) {
 			must(t, c.Quit(background))
 			_, err = m.Read(make([]byte, 1))
 			wantError(t, err, ErrClosed)
-			must(t, m.Close())
+			wantError(t, m.Close(), ErrClosed)
 		})
 	})
 	t.Run("Close", func(t *testing.T) {

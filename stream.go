@@ -6,122 +6,120 @@ import (
 	"sync"
 )
 
-// Message is one multi-line response as an io.Reader: the octets as the server sent them, CRLF kept, without the
-// dot-stuffing (RFC 1939, section 3). It says io.EOF only when the terminating dot was seen; a connection cut before
-// is io.ErrUnexpectedEOF.
+// Message is a multi-line response as an io.Reader: the bytes as the server sent them, with CRLF line endings preserved and
+// dot-stuffing removed (RFC 1939, section 3). Read returns io.EOF only after the terminating dot has arrived. If the
+// connection ends before it, the error is io.ErrUnexpectedEOF.
 //
-// It holds the session until it was read to its end, failed, or was closed. It is for one goroutine; only Close may come from another.
+// A Message holds the session until it is read to its end, fails, or is closed. Methods must not be called concurrently,
+// except Close, which waits for a Read in progress.
 type Message struct {
 	Number int    // the message number; 0 for CmdMultiline
 	Status string // text after +OK
 
 	s     *session
 	own   lease
-	lease *lease // its own, or that of its batch
-	batch bool
-	dots  unstuffer
+	lease *lease    // its own, or that of its batch
+	body  dotReader // owned by the active lease; mu does not guard it
 
-	mu      sync.Mutex
-	text    []byte // arrived and not yet read; in the conn's buffer
-	whole   bool   // the terminator was seen
-	writing bool   // text is lent to the Writer of WriteTo
-	octets  int64
-	err     error // what Read says from now on
+	mu      sync.Mutex // guards the following fields
+	text    []byte     // arrived and not yet read; in conn's buffer
+	writing bool       // text is in use by the Writer of WriteTo
+	octets  int64      // read by the caller
+	err     error      // what Read returns from now on
+	closed  bool       // Close ended the message
 }
 
 var errConcurrent = errors.New("pop3: concurrent Read and WriteTo")
 
-// drain reads the rest of the response, on the wire. Somebody may be stuck in the Write of WriteTo meanwhile.
-func (m *Message) drain() error {
-	for !m.whole {
-		var err error
-		if _, m.whole, err = m.s.conn.text(&m.dots); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// drain reads the rest of the response. The Writer of WriteTo may be using the text before it.
+func (m *Message) drain() error { return m.body.drain() }
 
-// fetch goes on the wire and sees to it that there is text, or that err is set.
+// fetch resumes the lease and waits for text. If the end of the response comes first, there is none.
 func (m *Message) fetch() error {
-	if m.err != nil {
+	switch {
+	case m.err != nil:
 		return m.err
-	}
-	if m.writing {
+	case m.writing:
 		return errConcurrent
 	}
 	if m.err = m.s.resume(m.lease); m.err != nil {
 		return m.err
 	}
-	if len(m.text) > 0 || m.whole {
+	if len(m.text) > 0 || m.body.end {
 		return nil
 	}
 	var err error
-	if m.text, m.whole, err = m.s.conn.text(&m.dots); err != nil {
+	if m.text, err = m.body.next(); err != nil {
 		m.text = nil
 		m.s.conn.debugBody(m.octets, false)
 		m.err = m.s.fail(m.lease, err)
+		return m.err
 	}
-	return m.err
+	m.sized()
+	return nil
 }
 
-// settle leaves the wire, for good if nothing is left to be read.
+// sized tells the message's batch how large it is.
+func (m *Message) sized() {
+	if m.lease.batch != nil {
+		m.lease.batch.sized(m.body.octets, m.body.end)
+	}
+}
+
+// settle parks the lease, or ends the message if nothing is left to be read.
 func (m *Message) settle() {
-	if !m.whole || len(m.text) > 0 {
+	if !m.body.end || len(m.text) > 0 {
 		m.s.park(m.lease)
 		return
 	}
 	m.s.conn.debugBody(m.octets, true)
 	m.err = io.EOF
-	m.pass()
+	m.s.endResponse(m.lease)
 }
 
-// pass ends the message's part in the turn.
-func (m *Message) pass() {
-	if m.batch {
-		m.s.park(m.lease)
-	} else {
-		m.s.release(m.lease)
-	}
-}
-
-// Read reads the next octets of the message.
+// Read implements io.Reader.
 func (m *Message) Read(p []byte) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(p) == 0 && m.err == nil {
 		return 0, nil
 	}
-	if err := m.fetch(); err != nil {
-		return 0, err
+	returned := false
+	defer m.closeOnPanic(&returned)
+	n := 0
+	err := m.fetch()
+	if err == nil {
+		n = copy(p, m.text)
+		m.text = m.text[n:]
+		m.octets += int64(n)
+		if m.settle(); n == 0 {
+			err = m.err
+		}
 	}
-	n := copy(p, m.text)
-	m.text = m.text[n:]
-	m.octets += int64(n)
-	m.settle()
-	if n == 0 {
-		return 0, m.err
-	}
-	return n, nil
+	returned = true
+	return n, err
 }
 
-// WriteTo writes the rest of the message to w, in pieces of up to 64 KiB. An error of w leaves the message open, at the
-// octet that w did not take.
+func (m *Message) closeOnPanic(returned *bool) {
+	if m.s != nil {
+		m.s.closeOnPanic(returned)
+	}
+}
+
+// WriteTo implements io.WriterTo. It writes at most 64 KiB at a time. If w fails, the message stays open, positioned at the
+// first byte that was not written.
 func (m *Message) WriteTo(w io.Writer) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var total int64
 	for {
-		if err := m.fetch(); err != nil {
-			if err == io.EOF {
-				err = nil
-			}
+		text, last, err := m.borrow()
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
 			return total, err
 		}
-		text, whole := m.text, m.whole
-		m.text, m.writing = nil, true
-		m.s.park(m.lease)
-
 		n, err := m.lend(w, text)
 		total += int64(n)
 		m.octets += int64(n)
@@ -133,17 +131,42 @@ func (m *Message) WriteTo(w io.Writer) (int64, error) {
 			m.text = text[n:]
 			return total, err
 		}
-		if whole {
-			if m.err = m.s.resume(m.lease); m.err != nil {
-				return total, m.err
+		if last {
+			if err := m.finish(); err != nil {
+				return total, err
 			}
-			m.settle()
 		}
 	}
 }
 
-// lend writes text without the lock: a slow Write must not keep Close, Quit or the waiters from seeing that nobody is on the
-// wire. One that panics leaves a message that can only be closed.
+// borrow takes the next text out of the message and parks the lease. The message cannot be read until writing is false again.
+func (m *Message) borrow() (text []byte, last bool, err error) {
+	returned := false
+	defer m.closeOnPanic(&returned)
+	if err = m.fetch(); err == nil {
+		text, last = m.text, m.body.end
+		m.text, m.writing = nil, true
+		m.s.park(m.lease)
+	}
+	returned = true
+	return text, last, err
+}
+
+// finish ends a message of which all text has been written.
+func (m *Message) finish() error {
+	returned := false
+	defer m.closeOnPanic(&returned)
+	m.err = m.s.resume(m.lease)
+	err := m.err
+	if err == nil {
+		m.settle()
+	}
+	returned = true
+	return err
+}
+
+// lend writes without holding mu, so that a slow Writer does not block Close, Quit and the stall timer. If the Writer
+// panics, the message can only be closed.
 func (m *Message) lend(w io.Writer, text []byte) (n int, err error) {
 	m.mu.Unlock()
 	defer m.mu.Lock()
@@ -156,32 +179,47 @@ func (m *Message) lend(w io.Writer, text []byte) (n int, err error) {
 	return n, err
 }
 
-// Close ends the message. What was not read is read and discarded, so that the session, with its deletions, lives on.
-// After it Read says ErrClosed. Closing twice, or after the end, does nothing.
+// Close discards the unread rest of the message and releases the session, which keeps its deletion marks. Subsequent reads
+// return ErrClosed. If a read has failed, or discarding the rest fails, Close returns that error, each time it is called.
+// Closing a message twice, or after io.EOF, is a no-op.
 func (m *Message) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err != nil {
-		if m.err == io.EOF {
-			m.err = ErrClosed
-		}
+	switch {
+	case m.closed:
+		return nil
+	case m.err == io.EOF:
+		m.err, m.closed = ErrClosed, true
+		return nil
+	case m.err != nil:
+		return m.err
+	}
+	returned := false
+	defer m.closeOnPanic(&returned)
+	err := m.discard()
+	returned = true
+	return err
+}
+
+// discard drains the response and ends the message.
+func (m *Message) discard() error {
+	if m.s.resume(m.lease) != nil { // the session is closed, or Quit has taken the lease: there is nothing to discard
+		m.err, m.closed = ErrClosed, true
 		return nil
 	}
-	if err := m.s.resume(m.lease); err != nil {
-		m.err = ErrClosed
-		return nil
-	}
-	m.err = ErrClosed
 	if m.writing {
 		m.s.conn.detach()
 	}
-	whole := m.whole && len(m.text) == 0
+	complete := m.body.end && len(m.text) == 0
 	m.text = nil
 	if err := m.drain(); err != nil {
+		m.s.conn.debugBody(m.octets, false)
 		m.err = m.s.fail(m.lease, err)
 		return m.err
 	}
-	m.s.conn.debugBody(m.octets, whole)
-	m.pass()
+	m.sized()
+	m.s.conn.debugBody(m.octets, complete)
+	m.err, m.closed = ErrClosed, true
+	m.s.endResponse(m.lease)
 	return nil
 }

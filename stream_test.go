@@ -138,9 +138,7 @@ func TestMessageCut(t *testing.T) {
 					if err := c.Noop(background); err == nil || cut < script.Octets() {
 						wantError(t, err, ErrClosed)
 					}
-					if d := time.Since(start); d != 0 {
-						t.Errorf("cut at %d: took %v", cut, d)
-					}
+					lasted(t, time.Since(start), 0)
 				})
 			}
 		})

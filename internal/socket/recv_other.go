@@ -1,0 +1,13 @@
+//go:build !unix || aix
+
+package socket
+
+import "net"
+
+// A rawConn does not exist here: connections are used through their methods.
+type rawConn struct{}
+
+func newRawConn(net.Conn) *rawConn { return nil }
+
+func (*rawConn) read([]byte, bool) (int, error) { panic("unreachable") }
+func (*rawConn) write([]byte) (int, error)      { panic("unreachable") }

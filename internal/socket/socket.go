@@ -1,0 +1,277 @@
+// Package socket bounds each wait for the peer of a connection, and reads what has arrived without waiting for more.
+package socket
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+// probeWait is how long a probe waits for a Read that it had to start in a goroutine.
+const probeWait = time.Millisecond
+
+// Conn is a connection whose Reads and Writes are bounded by a timeout each. One goroutine may read while another writes;
+// Close may come from any.
+//
+// A TCP or Unix connection is read and written by system calls that never block the thread, so that Close and deadlines also
+// work if its descriptor has been put into blocking mode, as [net.TCPConn.File] followed by [os.File.Fd] does. Any other
+// connection is used through its methods, and is closed if its deadlines do not end a Read or Write in time.
+type Conn struct {
+	net.Conn
+	timeout     time.Duration // longest wait in one Read or Write; none if not positive
+	noDeadlines bool          // deadlines are not supported (a channel of golang.org/x/crypto/ssh)
+	raw         *rawConn      // nil if the methods of Conn must be used
+
+	readBy, writeBy time.Time // the deadlines that are set, if raw is not nil
+
+	probing      bool        // Read takes only the data that has arrived
+	ahead        *readAhead  // a Read that outlasted a probe; nil if there is none
+	unboundWrite bool        // Write has no limit, since the peer may have to wait for our reading first
+	watchdog     *time.Timer // closes the connection if nothing is read while an unbound Write is waited for
+}
+
+// New takes over nc and clears its deadlines. A timeout that is not positive sets no limit.
+func New(nc net.Conn, timeout time.Duration) *Conn {
+	c := &Conn{Conn: nc, timeout: timeout, noDeadlines: nc.SetDeadline(time.Time{}) != nil}
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn: // not a type that embeds one: its Read may be another
+		c.raw = newRawConn(nc)
+	}
+	return c
+}
+
+// Probe sets whether Read takes only the data that has arrived. It then returns [os.ErrDeadlineExceeded] if there is none,
+// which crypto/tls takes for a temporary error.
+func (c *Conn) Probe(on bool) { c.probing = on }
+
+// Read reads data that has arrived, waiting for it at most as long as the timeout, or not at all while probing.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.read(p)
+	if n > 0 {
+		c.StartWatchdog()
+	}
+	return n, err
+}
+
+func (c *Conn) read(p []byte) (int, error) {
+	switch {
+	case c.probing && c.raw != nil:
+		return c.probeRaw(p)
+	case c.probing:
+		return c.probe(p)
+	case c.ahead != nil:
+		return c.await(p)
+	case c.raw == nil:
+		c.setDeadline(c.Conn.SetReadDeadline)
+		return c.bound(c.Conn.Read, p)
+	case c.timeout <= 0:
+		return c.raw.read(p, true)
+	}
+	// Setting a deadline costs a tenth of a round trip on loopback. A deadline is therefore extended only after half of it
+	// has elapsed, and a timeout that fires early because of this is retried.
+	for due := time.Now().Add(c.timeout); ; {
+		if due.Sub(c.readBy) > c.timeout/2 {
+			c.readBy = due
+			c.Conn.SetReadDeadline(due)
+		}
+		n, err := c.raw.read(p, true)
+		if n > 0 || !early(err, c.readBy, due) {
+			return n, err
+		}
+		c.readBy = time.Time{}
+	}
+}
+
+// Write writes p, waiting for the peer at most as long as the timeout, unless writes are unbound.
+func (c *Conn) Write(p []byte) (int, error) {
+	switch {
+	case c.raw == nil && c.unboundWrite:
+		return c.Conn.Write(p)
+	case c.raw == nil:
+		c.setDeadline(c.Conn.SetWriteDeadline)
+		return c.bound(c.Conn.Write, p)
+	case c.timeout <= 0 || c.unboundWrite:
+		return c.raw.write(p)
+	}
+	written := 0
+	for due := time.Now().Add(c.timeout); ; {
+		if due.Sub(c.writeBy) > c.timeout/2 {
+			c.writeBy = due
+			c.Conn.SetWriteDeadline(due)
+		}
+		n, err := c.raw.write(p[written:])
+		if written += n; !early(err, c.writeBy, due) {
+			return written, err
+		}
+		c.writeBy = time.Time{}
+	}
+}
+
+// early reports whether err is the timeout of a deadline that was set for an earlier wait than the one until due.
+func early(err error, set, due time.Time) bool {
+	return err != nil && errors.Is(err, os.ErrDeadlineExceeded) && set.Before(due)
+}
+
+// setDeadline sets a deadline before each Read or Write: a connection such as a [tls.Conn] keeps a write timeout for good,
+// so none may fire early.
+func (c *Conn) setDeadline(set func(time.Time) error) {
+	if c.timeout > 0 && !c.noDeadlines {
+		set(time.Now().Add(c.timeout))
+	}
+}
+
+// bound limits a Read or Write of a connection whose deadlines are missing or cannot be relied on, by closing it.
+func (c *Conn) bound(do func([]byte) (int, error), p []byte) (int, error) {
+	if c.timeout <= 0 {
+		return do(p)
+	}
+	limit := c.timeout
+	if !c.noDeadlines {
+		limit += c.timeout / 4 // the deadline comes first if it works
+	}
+	timer := time.AfterFunc(limit, func() { c.Close() })
+	n, err := do(p)
+	if !timer.Stop() && err != nil {
+		err = os.ErrDeadlineExceeded
+	}
+	return n, err
+}
+
+// Close closes the connection without waiting for the peer: below TLS, whose own Close may wait.
+func (c *Conn) Close() error {
+	if t, ok := c.Conn.(*tls.Conn); ok {
+		return t.NetConn().Close()
+	}
+	return c.Conn.Close()
+}
+
+// UnboundWrites sets whether a Write may wait for the peer without limit. StartWatchdog then limits the wait.
+func (c *Conn) UnboundWrites(on bool) {
+	c.unboundWrite, c.watchdog = on, nil
+	if on && c.timeout > 0 {
+		c.watchdog = time.AfterFunc(c.timeout, func() { c.Close() })
+		c.watchdog.Stop()
+	}
+	c.writeBy = time.Time{}
+	c.Conn.SetWriteDeadline(time.Time{})
+}
+
+// StartWatchdog limits a wait for an unbound Write. Each Read that returns data restarts it.
+func (c *Conn) StartWatchdog() {
+	if c.watchdog != nil {
+		c.watchdog.Reset(c.timeout)
+	}
+}
+
+// StopWatchdog ends the wait. It returns err, or a timeout if the watchdog caused err.
+func (c *Conn) StopWatchdog(err error) error {
+	if c.watchdog != nil && !c.watchdog.Stop() && err != nil {
+		return os.ErrDeadlineExceeded
+	}
+	return err
+}
+
+// probeRaw reads what the kernel has.
+func (c *Conn) probeRaw(p []byte) (int, error) {
+	if !c.readBy.IsZero() && !time.Now().Before(c.readBy) { // a deadline in the past would prevent the system call
+		c.readBy = time.Time{}
+		c.Conn.SetReadDeadline(time.Time{})
+	}
+	return c.raw.read(p, false)
+}
+
+// A readAhead is a Read in a goroutine of its own. It may block for any time, also if the connection ignores its deadlines.
+type readAhead struct {
+	done chan struct{} // closed when the fields below are set
+	buf  [512]byte
+	data []byte // of buf, not yet taken
+	err  error
+}
+
+// probe reads what has arrived at a connection that can only be asked by a Read. The Read goes on if it has nothing yet.
+func (c *Conn) probe(p []byte) (int, error) {
+	if c.ahead == nil {
+		c.ahead = &readAhead{done: make(chan struct{})}
+		if c.timeout > 0 && !c.noDeadlines {
+			c.Conn.SetReadDeadline(time.Time{}) // await has its own limit
+		}
+		go c.ahead.read(c.Conn)
+	}
+	select {
+	case <-c.ahead.done:
+		return c.take(p)
+	default:
+	}
+	timer := time.NewTimer(probeWait)
+	defer timer.Stop()
+	select {
+	case <-c.ahead.done:
+		return c.take(p)
+	case <-timer.C:
+		return 0, os.ErrDeadlineExceeded
+	}
+}
+
+func (a *readAhead) read(r io.Reader) {
+	returned := false
+	defer func() {
+		if !returned {
+			recover() // the panic of a connection's Read, in a goroutine that no caller could protect
+			a.err = errors.New("the connection's Read panicked")
+		}
+		close(a.done)
+	}()
+	var n int
+	n, a.err = r.Read(a.buf[:])
+	a.data = a.buf[:n]
+	returned = true
+}
+
+// await waits for the Read that a probe started.
+func (c *Conn) await(p []byte) (int, error) {
+	var timeout <-chan time.Time
+	if c.timeout > 0 {
+		timer := time.NewTimer(c.timeout)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case <-c.ahead.done:
+	case <-timeout:
+		c.Close()
+		return 0, os.ErrDeadlineExceeded
+	}
+	n, err := c.take(p)
+	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		return c.read(p) // a deadline of the connection's own, from before
+	}
+	return n, err
+}
+
+// take returns the result of the Read that a probe started.
+func (c *Conn) take(p []byte) (int, error) {
+	a := c.ahead
+	n := copy(p, a.data)
+	if a.data = a.data[n:]; len(a.data) > 0 {
+		return n, nil
+	}
+	c.ahead = nil
+	return n, a.err
+}
+
+// Arrived reports whether a Read that a probe started has returned since, so that there is something to read without
+// waiting.
+func (c *Conn) Arrived() bool {
+	if c.ahead == nil {
+		return false
+	}
+	select {
+	case <-c.ahead.done:
+		return true
+	default:
+		return false
+	}
+}
