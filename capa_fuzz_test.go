@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var blanks = regexp.MustCompile(`[\t-\r\x{85}\p{Z}]+`)
+var spaces = regexp.MustCompile(`[\t-\r\x{85}\p{Z}]+`)
 
 // capabilitiesSlowly is the reference: what an answer to CAPA lists. Its errors are those of statusSlowly.
 func capabilitiesSlowly(said string) (Capabilities, error) {
@@ -37,7 +37,7 @@ func capabilitiesSlowly(said string) (Capabilities, error) {
 		if strings.HasPrefix(line, "..") {
 			line = line[1:]
 		}
-		words := slices.DeleteFunc(blanks.Split(line, -1), func(word string) bool { return word == "" })
+		words := slices.DeleteFunc(spaces.Split(line, -1), func(word string) bool { return word == "" })
 		if len(words) > 0 {
 			caps[strings.ToUpper(words[0])] = append([]string(nil), words[1:]...)
 		}

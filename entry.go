@@ -74,7 +74,7 @@ func plainUIDs(batch []UID, lines []byte, text string, maxLine int) ([]UID, int)
 		}
 		i++
 		end := i + bytes.IndexByte(lines[i:], '\n') - 1
-		if end <= i || lines[i] == ' ' || lines[end] != '\r' || hasControl(lines[i:end]) || end-used > maxLine {
+		if end <= i || lines[i] == ' ' || lines[end-1] == ' ' || lines[end] != '\r' || hasControl(lines[i:end]) || end-used > maxLine {
 			break
 		}
 		batch = append(batch, UID{int(number), text[i:end]})
@@ -117,12 +117,13 @@ func parseEntry(line []byte) (e Entry, reason string) {
 	return Entry{int(number), size}, ""
 }
 
-// parseUID parses "number unique-id"; the unique-id is the rest of the line.
+// parseUID parses "number unique-id"; the unique-id is the rest of the line, without the blanks and tabs at its end.
 func parseUID(line []byte) (u UID, reason string) {
 	number, rest, ok := cutNumber(line)
 	if !ok || number < 1 || number > math.MaxInt {
 		return u, "no message number"
 	}
+	rest = bytes.TrimRight(rest, blanks)
 	if len(rest) == 0 {
 		return u, "no unique-id"
 	}
@@ -132,8 +133,15 @@ func parseUID(line []byte) (u UID, reason string) {
 	return UID{int(number), string(rest)}, ""
 }
 
-// cutNumber takes a number off the front of a line, and the blanks behind it.
+// blanks separate the fields of a line.
+const blanks = " \t"
+
+// isBlank reports whether a line of a listing contains nothing. Some servers send such lines; they are skipped.
+func isBlank(line []byte) bool { return len(bytes.TrimLeft(line, blanks)) == 0 }
+
+// cutNumber cuts a number from the front of a line, with the blanks around it.
 func cutNumber(b []byte) (n int64, rest []byte, ok bool) {
+	b = bytes.TrimLeft(b, blanks)
 	n, i := digits(b, 0)
 	if i == 0 || i < len(b) && b[i] != ' ' && b[i] != '\t' {
 		return 0, nil, false
@@ -144,8 +152,5 @@ func cutNumber(b []byte) (n int64, rest []byte, ok bool) {
 			return 0, nil, false
 		}
 	}
-	for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
-		i++
-	}
-	return n, b[i:], true
+	return n, bytes.TrimLeft(b[i:], blanks), true
 }

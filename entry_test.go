@@ -19,6 +19,8 @@ func TestPlainLines(t *testing.T) {
 		{"1 120\r\n2 200 octets\r\n3 1\r\n", 1},
 		{"1  120\r\n", 0},
 		{"1\t120\r\n", 0},
+		{" 1 120\r\n", 0},
+		{"1 120 \r\n", 0},
 		{"1\r\n", 0},
 		{"1 \r\n", 0},
 		{"0 1\r\n", 0},
@@ -46,6 +48,9 @@ func TestPlainLines(t *testing.T) {
 		{"1  a\r\n", 0},
 		{"1 \ta\r\n", 0},
 		{"1 a\tb\r\n", 0},
+		{"1 a\r\n2 b \r\n", 1},
+		{"1 a\t\r\n", 0},
+		{" 1 a\r\n", 0},
 		{"1 \r\n", 0},
 		{"1\r\n", 0},
 		{"1 abc\n2 def\r\n", 0},
@@ -93,6 +98,107 @@ func TestHasControl(t *testing.T) {
 					t.Fatalf("%q: %v, want %v", b, got, want)
 				}
 			}
+		}
+	}
+}
+
+// TestEmptyLines has lines of nothing, or of blanks, before, between and after the entries, and one for a whole listing. They are
+// skipped, whichever way the listing is read.
+func TestEmptyLines(t *testing.T) {
+	for name, empty := range map[string]string{"empty": "", "blank": " ", "tab": `\t`, "blanks": `  \t `} {
+		for where, lines := range map[string]string{
+			"before":  "S: %\nS: 1 120\nS: 2 200",
+			"between": "S: 1 120\nS: %\nS: %\nS: 2 200",
+			"after":   "S: 1 120\nS: 2 200\nS: %",
+			"all":     "S: %\nS: 1 120\nS: %\nS: 2 200\nS: %\nS: %",
+			"alone":   "S: %\nS: %",
+		} {
+			t.Run(name+" "+where, func(t *testing.T) {
+				lines := "\nS: +OK\n" + strings.ReplaceAll(lines, "%", empty) + "\nS: ."
+				want := 2
+				if where == "alone" {
+					want = 0
+				}
+				bothViews(t, func(t *testing.T, byC bool) {
+					c := dialogue(t, nil, "\nC: LIST"+lines+"\nC: UIDL"+lines+"\nC: NOOP\nS: +OK")
+					l, err := c.List(background)
+					must(t, err)
+					if got, err := collect(l, byC); err != nil || !slices.Equal(got, []Entry{{1, 120}, {2, 200}}[:want]) {
+						t.Errorf("List: %v, %v", got, err)
+					}
+					u, err := c.UIDL(background)
+					must(t, err)
+					if got, err := collect(u, byC); err != nil || !slices.Equal(got, []UID{{1, "120"}, {2, "200"}}[:want]) {
+						t.Errorf("UIDL: %v, %v", got, err)
+					}
+					must(t, c.Noop(background))
+				})
+			})
+		}
+	}
+}
+
+// Empty lines do not pass by the limit of a listing.
+func TestEmptyLinesWithoutEnd(t *testing.T) {
+	bothViews(t, func(t *testing.T, byC bool) {
+		c := dialogue(t, &Options{MaxEntries: 1000}, `
+			C: LIST
+			S: +OK
+			!repeat 1000000 
+			!expect-close`)
+		l, err := c.List(background)
+		must(t, err)
+		_, err = collect(l, byC)
+		wantError(t, err, ErrTooManyEntries)
+	})
+}
+
+func TestParseEntry(t *testing.T) {
+	for _, test := range []struct {
+		line string
+		want Entry // zero: refused
+	}{
+		{"1 120", Entry{1, 120}},
+		{" 1 120", Entry{1, 120}},
+		{"\t 1\t120", Entry{1, 120}},
+		{"1 120 ", Entry{1, 120}},
+		{"1 120 \t", Entry{1, 120}},
+		{" 1 120 more of it\t", Entry{1, 120}},
+		{"", Entry{}},
+		{" ", Entry{}},
+		{"1 ", Entry{}},
+		{" 1", Entry{}},
+		{"\u00a01 120", Entry{}},
+		{"\v1 120", Entry{}},
+	} {
+		if got, reason := parseEntry([]byte(test.line)); got != test.want || (reason == "") != (test.want != Entry{}) {
+			t.Errorf("%q is %v, %q; want %v", test.line, got, reason, test.want)
+		}
+	}
+}
+
+func TestParseUID(t *testing.T) {
+	for _, test := range []struct {
+		line string
+		want UID // zero: refused
+	}{
+		{"1 a", UID{1, "a"}},
+		{" 1 a", UID{1, "a"}},
+		{"\t1\ta", UID{1, "a"}},
+		{"1 a ", UID{1, "a"}},
+		{"1 a\t", UID{1, "a"}},
+		{"1 a b  \t ", UID{1, "a b"}},
+		{" 1  a b", UID{1, "a b"}},
+		{"1 \u00a0", UID{1, "\u00a0"}},
+		{"", UID{}},
+		{" 1", UID{}},
+		{"1 ", UID{}},
+		{"1 \t ", UID{}},
+		{"1 a\tb", UID{}},
+		{"1 a\r", UID{}},
+	} {
+		if got, reason := parseUID([]byte(test.line)); got != test.want || (reason == "") != (test.want != UID{}) {
+			t.Errorf("%q is %v, %q; want %v", test.line, got, reason, test.want)
 		}
 	}
 }

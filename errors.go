@@ -143,8 +143,8 @@ func commandFailed(command string, err error) error {
 }
 
 // errTooManyEntries is ErrTooManyEntries with the limit. The command is added by whoever knows it.
-func errTooManyEntries(max int) error {
-	return &commandError{text: fmt.Sprintf("more than %d entries", max), err: ErrTooManyEntries}
+func errTooManyEntries(max int, unit string) error {
+	return &commandError{text: fmt.Sprintf("more than %d %s", max, unit), err: ErrTooManyEntries}
 }
 
 func (e *commandError) Error() string { return errorText(e.command, e.text) }

@@ -123,7 +123,7 @@ func TestErrorTexts(t *testing.T) {
 		{notSent("DELE 3", closed(&timeoutError{"NOOP", ""})), "pop3: DELE 3: not sent: session closed: NOOP: timed out waiting for the server"},
 		{invalidArgument("RETR 0", invalidNumber(0)), "pop3: RETR 0: invalid message number 0"},
 		{commandFailed("CAPA", ErrLineTooLong), "pop3: CAPA: line too long"},
-		{errTooManyEntries(2), "pop3: more than 2 entries"},
+		{errTooManyEntries(2, "entries"), "pop3: more than 2 entries"},
 	} {
 		if got := test.err.Error(); got != test.want {
 			t.Errorf("%T: %q, want %q", test.err, got, test.want)
@@ -159,7 +159,7 @@ func TestErrorIs(t *testing.T) {
 		{&timeoutError{}, []error{os.ErrDeadlineExceeded}, []error{io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded, ErrNotSent}},
 		{&busyError{}, []error{ErrBusy, ErrNotSent}, []error{io.EOF}},
 		{commandFailed("X", ErrLineTooLong), []error{ErrLineTooLong}, []error{ErrTooManyEntries, ErrNotSent}},
-		{errTooManyEntries(1), []error{ErrTooManyEntries}, []error{ErrLineTooLong, ErrNotSent}},
+		{errTooManyEntries(1, "entries"), []error{ErrTooManyEntries}, []error{ErrLineTooLong, ErrNotSent}},
 		{notSent("X", context.Canceled), []error{ErrNotSent, context.Canceled}, []error{context.DeadlineExceeded, ErrBusy}},
 		{notSent("X", closed(reset)), []error{ErrNotSent, ErrClosed, net.ErrClosed, reset}, []error{io.EOF}},
 		{notSent("X", ErrInsecureLogin), []error{ErrNotSent, ErrInsecureLogin}, []error{ErrTLSNotSupported}},

@@ -77,8 +77,10 @@ func FuzzStatusLine(f *testing.F) {
 	})
 }
 
-var entryLine, uidLine = regexp.MustCompile(`(?s)^([0-9]+)[ \t]+([0-9]+)(?:[ \t]+([^\x00-\x08\x0a-\x1f\x7f]*))?$`),
-	regexp.MustCompile(`(?s)^([0-9]+)[ \t]+([^ \t\x00-\x1f\x7f][^\x00-\x1f\x7f]*)$`)
+var (
+	entryLine = regexp.MustCompile(`(?s)^[ \t]*([0-9]+)[ \t]+([0-9]+)(?:[ \t]+([^\x00-\x08\x0a-\x1f\x7f]*))?$`)
+	uidLine   = regexp.MustCompile(`(?s)^[ \t]*([0-9]+)[ \t]+([^ \t\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^ \x00-\x1f\x7f])?)[ \t]*$`)
+)
 
 // listSlowly is the reference: the entries in a multi-line response, and how it ends.
 func listSlowly(wire string, line *regexp.Regexp) (entries []string, err error) {
@@ -89,6 +91,10 @@ func listSlowly(wire string, line *regexp.Regexp) (entries []string, err error) 
 			return entries, io.ErrUnexpectedEOF
 		case text == ".":
 			return entries, nil
+		}
+		wire = rest
+		if strings.Trim(text, " \t") == "" {
+			continue
 		}
 		match := line.FindStringSubmatch(text)
 		if match == nil {
@@ -106,7 +112,6 @@ func listSlowly(wire string, line *regexp.Regexp) (entries []string, err error) 
 			match[2] = strconv.FormatInt(size, 10)
 		}
 		entries = append(entries, strconv.Itoa(number)+" "+match[2])
-		wire = rest
 	}
 }
 
@@ -153,7 +158,8 @@ func collectUIDL(c *Client) (entries []string, err error) {
 // FuzzListing has any octets for a LIST and for a UIDL.
 func FuzzListing(f *testing.F) {
 	for _, wire := range []string{"1 120\r\n2 200 more\r\n.\r\n", "1 a\r\n2  b c\r\n.\r\n", ".\r\n", "1\r\n.\r\n", "0 1\r\n.\r\n", "1 -1\r\n",
-		"1 9223372036854775808\r\n.\r\n", "1 1\n2 2\r\n.\r\n", "1 1\r\n..\r\n.\r\n", "1 \x01\r\n", "3 x", "1\t1 \r\n.\r\n"} {
+		"1 9223372036854775808\r\n.\r\n", "1 1\n2 2\r\n.\r\n", "1 1\r\n..\r\n.\r\n", "1 \x01\r\n", "3 x", "1\t1 \r\n.\r\n",
+		"\r\n 1 1\r\n\t\r\n\t2 2\t\r\n\r\n.\r\n", "1 a\t\r\n2 b  \r\n3 c d \r\n4 e\tf\r\n.\r\n"} {
 		f.Add(wire, []byte{3})
 	}
 	f.Fuzz(func(t *testing.T, wire string, pieces []byte) {

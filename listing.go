@@ -429,7 +429,7 @@ func (l *Listing[T]) arrive(c chunk[T], last bool, fault error) error {
 	}
 	l.changed.Broadcast()
 	if l.held > l.maxHeld {
-		return &commandError{text: fmt.Sprintf("more than %d bytes in memory", l.maxHeld), err: ErrTooManyEntries}
+		return errTooManyEntries(l.maxHeld, "bytes in memory")
 	}
 	return nil
 }
@@ -506,9 +506,9 @@ func (p *pump[T]) parse(entries []T, lines []byte) (_ []T, used int, fault, err 
 		}
 		used += len(line) + 2
 		if p.count++; p.count > p.max {
-			return entries, used, nil, errTooManyEntries(p.max)
+			return entries, used, nil, errTooManyEntries(p.max, "lines")
 		}
-		if len(bytes.TrimLeft(line, " \t")) == 0 { // an empty line holds no entry
+		if isBlank(line) {
 			continue
 		}
 		e, reason := p.form.line(line)

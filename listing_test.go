@@ -737,7 +737,6 @@ func TestMaxLineLengthOfAListing(t *testing.T) {
 func TestMalformedLine(t *testing.T) {
 	for _, tt := range []struct{ command, line string }{
 		{"LIST", "x 1"},
-		{"LIST", " 1 1"},
 		{"LIST", "1"},
 		{"LIST", "1 "},
 		{"LIST", "1 x"},
