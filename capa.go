@@ -83,10 +83,8 @@ func (c *Client) askCapabilities(h *lease) (Capabilities, error) {
 	_, err := c.askLines(h, "CAPA", func(line string) {
 		words := strings.Fields(line)
 		if len(words) > 0 {
-			caps[strings.ToUpper(words[0])] = slices.Clip(words)[1:len(words):len(words)]
-			if len(words) == 1 {
-				caps[strings.ToUpper(words[0])] = nil
-			}
+			name := strings.ToUpper(words[0])
+			caps[name] = append(caps[name], words[1:]...) // a capability may be listed on several lines
 		}
 	})
 	if isServerError(err) {

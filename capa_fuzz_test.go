@@ -39,7 +39,8 @@ func capabilitiesSlowly(said string) (Capabilities, error) {
 		}
 		words := slices.DeleteFunc(spaces.Split(line, -1), func(word string) bool { return word == "" })
 		if len(words) > 0 {
-			caps[strings.ToUpper(words[0])] = append([]string(nil), words[1:]...)
+			name := strings.ToUpper(words[0])
+			caps[name] = append(caps[name], words[1:]...)
 		}
 		said = rest
 	}

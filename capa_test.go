@@ -21,6 +21,8 @@ func TestCapabilities(t *testing.T) {
 		{"with and without parameters", "S: TOP\nS: SASL PLAIN cram-md5\nS: expire 60 USER", Capabilities{
 			"TOP": nil, "SASL": {"PLAIN", "cram-md5"}, "EXPIRE": {"60", "USER"}}},
 		{"blanks", `S: LOGIN-DELAY   60\t USER ` + "\nS:  TOP\nS: \nS:   ", Capabilities{"LOGIN-DELAY": {"60", "USER"}, "TOP": nil}},
+		{"on several lines", "S: SASL PLAIN\nS: TOP\nS: sasl XOAUTH2 CRAM-MD5\nS: Sasl\nS: TOP\nS: EXPIRE\nS: EXPIRE 60", Capabilities{
+			"SASL": {"PLAIN", "XOAUTH2", "CRAM-MD5"}, "TOP": nil, "EXPIRE": {"60"}}},
 		{"SASL without mechanisms", "S: SASL", Capabilities{"SASL": nil}},
 		{"what some servers say", "S: EXPIRENEVER\nS: CAPA\nS: PIPELINE\nS: IMPLEMENTATION Cyrus POP3 v3.6.1", Capabilities{
 			"EXPIRENEVER": nil, "CAPA": nil, "PIPELINE": nil, "IMPLEMENTATION": {"Cyrus", "POP3", "v3.6.1"}}},
