@@ -368,14 +368,18 @@ func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text 
 }
 
 // CmdMultiline sends a command with a multi-line response, which must be read to io.EOF or closed. A command that logs in or
-// starts TLS is refused.
+// starts TLS is refused. AUTH is accepted without arguments: servers that do not know CAPA list their mechanisms in response.
 func (c *Client) CmdMultiline(ctx context.Context, command string, args ...string) (*Message, error) {
 	line, err := commandLine(command, args)
 	if err != nil {
 		return nil, err
 	}
 	switch verb := strings.ToUpper(command); verb {
-	case "STLS", "AUTH", "PASS", "APOP":
+	case "AUTH":
+		if len(args) > 0 {
+			return nil, invalidArgument(verb, "use Auth")
+		}
+	case "STLS", "PASS", "APOP":
 		return nil, invalidArgument(verb, "no multi-line response")
 	}
 	return c.open(ctx, 0, line)

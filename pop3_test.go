@@ -238,7 +238,7 @@ func TestArguments(t *testing.T) {
 		"CmdMultiline empty":    func(c *Client) error { _, err := c.CmdMultiline(background, ""); return err },
 		"CmdMultiline argument": func(c *Client) error { _, err := c.CmdMultiline(background, "X", "\x00"); return err },
 		"CmdMultiline STLS":     func(c *Client) error { _, err := c.CmdMultiline(background, "STLS"); return err },
-		"CmdMultiline AUTH":     func(c *Client) error { _, err := c.CmdMultiline(background, "AUTH"); return err },
+		"CmdMultiline AUTH":     func(c *Client) error { _, err := c.CmdMultiline(background, "auth", "PLAIN"); return err },
 		"CmdMultiline PASS":     func(c *Client) error { _, err := c.CmdMultiline(background, "pass", "p"); return err },
 		"ctx":                   func(c *Client) error { return c.Noop(doneContext()) },
 		"ctx of Login":          func(c *Client) error { return c.Login(doneContext(), "u", "p") },
@@ -317,6 +317,25 @@ func TestCmd(t *testing.T) {
 	refusedWith("X", "no")(t, err)
 	_, err = c.CmdMultiline(background, "Y")
 	refusedWith("Y", "")(t, err)
+}
+
+// Servers without CAPA list their mechanisms in response to AUTH.
+func TestCmdMultilineAuth(t *testing.T) {
+	c := dialogue(t, nil, `
+		C: AUTH
+		S: +OK
+		S: CRAM-MD5
+		S: PLAIN
+		S: .
+		C: auth
+		S: -ERR no
+		C: NOOP
+		S: +OK`)
+	m, err := c.CmdMultiline(background, "AUTH")
+	readAll(t, m, err, "CRAM-MD5\r\nPLAIN\r\n")
+	_, err = c.CmdMultiline(background, "auth")
+	refusedWith("auth", "no")(t, err)
+	must(t, c.Noop(background))
 }
 
 // dialer notes the address and answers with a connection.
