@@ -43,6 +43,9 @@ type Language struct{ Tag, Description string }
 // forgotten after STLS and after a login. A server that refuses CAPA has none, which is no error.
 func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	if caps := c.cachedCapabilities(); caps != nil {
+		if err := c.s.err(); err != nil {
+			return nil, notSent("CAPA", err)
+		}
 		return caps.clone(), nil
 	}
 	return c.RefreshCapabilities(ctx)
@@ -108,8 +111,8 @@ func (c *Client) askLines(h *lease, command string, each func(line string)) (tex
 		if err != nil {
 			return "", c.s.fail(h, err)
 		}
+		c.s.conn.debug("S: ", string(line))
 		if string(line) == "." {
-			c.s.conn.debugBody(octets, true)
 			return text, nil
 		}
 		if n == maxCapabilities {

@@ -1,6 +1,7 @@
 package pop3
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"slices"
@@ -54,6 +55,34 @@ func TestCapabilitiesHas(t *testing.T) {
 	caps := Capabilities{"TOP": nil, "SASL": {"Plain"}}
 	if !caps.Has("TOP") || !caps.Has("top") || !caps.Has("Sasl") || caps.Has("UIDL") || caps.Has("") || Capabilities(nil).Has("TOP") {
 		t.Error("Has is wrong")
+	}
+}
+
+// Capabilities that are known are an answer of a session that lives, and of no other.
+func TestCapabilitiesAfterTheEnd(t *testing.T) {
+	for name, test := range map[string]struct {
+		transcript string
+		end        func(c *Client) error
+		is         error
+	}{
+		"Close": {"", func(c *Client) error { return c.Close() }, ErrClosed},
+		"Quit":  {"C: QUIT\nS: +OK", func(c *Client) error { return c.Quit(background) }, ErrClosed},
+		"lost": {"C: NOOP\n!close", func(c *Client) error {
+			wantError(t, c.Noop(background), io.ErrUnexpectedEOF)
+			return nil
+		}, io.ErrUnexpectedEOF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dialogue(t, nil, "\nC: CAPA\nS: +OK\nS: TOP\nS: .\n"+test.transcript)
+			_, err := c.Capabilities(background)
+			must(t, err)
+			must(t, test.end(c))
+			caps, err := c.Capabilities(background)
+			if caps != nil {
+				t.Errorf("capabilities %v", caps)
+			}
+			wantError(t, err, ErrClosed, ErrNotSent, test.is)
+		})
 	}
 }
 
@@ -123,6 +152,36 @@ func TestCapabilitiesOfManyOctets(t *testing.T) {
 	_, err := c.Capabilities(background)
 	if !isProtocolError(err) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// The transcript of DebugWriter has the lines of a capability list, and of the languages.
+func TestCapabilitiesInTheTranscript(t *testing.T) {
+	var shown bytes.Buffer
+	c := dialogue(t, &Options{DebugWriter: &shown, AllowInsecureLogin: true}, `
+		C: PASS hunter2
+		S: -ERR
+		C: CAPA
+		S: +OK list\x07
+		S: TOP
+		S: ..X \x1b[2J
+		S: IMPLEMENTATION hunter2
+		S: 
+		S: .
+		C: LANG
+		S: +OK
+		S: en English
+		S: .`)
+	c.Pass(background, "hunter2")
+	shown.Reset()
+	_, err := c.Capabilities(background)
+	must(t, err)
+	_, err = c.Langs(background)
+	must(t, err)
+	const want = "C: CAPA\nS: +OK list\\a\nS: TOP\nS: ..X \\x1b[2J\nS: IMPLEMENTATION ****\nS: \nS: .\n" +
+		"C: LANG\nS: +OK\nS: en English\nS: .\n"
+	if diff := cmp.Diff(want, shown.String()); diff != "" {
+		t.Error(diff)
 	}
 }
 

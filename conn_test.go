@@ -314,7 +314,8 @@ C: PASS ****
 S: +OK not **** but ****
 C: CAPA
 S: +OK
-S: [5 octets]
+S: TOP
+S: .
 C: RETR 1
 S: +OK
 S: [10 octets]
@@ -322,7 +323,7 @@ C: RETR 2
 S: -ERR gone
 C: RETR 3
 S: +OK
-S: [5 octets, not the whole]
+S: [5 octets, truncated]
 `
 	if transcript.String() != want {
 		t.Errorf("transcript:\n%s\nwant:\n%s", transcript.String(), want)

@@ -451,7 +451,14 @@ func ExampleOptions() {
 	// S: +OK pop3test ready
 	// C: CAPA
 	// S: +OK capability list follows
-	// S: [82 octets]
+	// S: TOP
+	// S: UIDL
+	// S: USER
+	// S: RESP-CODES
+	// S: AUTH-RESP-CODE
+	// S: PIPELINING
+	// S: IMPLEMENTATION pop3test
+	// S: .
 	// C: USER user
 	// S: +OK send PASS
 	// C: PASS ****

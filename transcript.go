@@ -39,7 +39,7 @@ func (t *transcript) debugBody(octets int64, whole bool) {
 	if whole {
 		fmt.Fprintf(t.debugger, "S: [%d octets]\n", octets)
 	} else {
-		fmt.Fprintf(t.debugger, "S: [%d octets, not the whole]\n", octets)
+		fmt.Fprintf(t.debugger, "S: [%d octets, truncated]\n", octets)
 	}
 }
 
