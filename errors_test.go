@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
@@ -241,4 +244,149 @@ func TestQuote(t *testing.T) {
 			t.Errorf("%d octets are quoted as %q", n, got)
 		}
 	}
+}
+
+// TestErrorsNameTheCommand has each command inside a longer exchange answered in each wrong way: the error names the command that
+// was answered, and in a batch the message.
+func TestErrorsNameTheCommand(t *testing.T) {
+	const capa = "\nC: CAPA\nS: +OK\nS: "
+	login := func(c *Client) error { return c.Login(background, "u", "p4ssw0rd") }
+	startTLS := func(c *Client) error { return c.StartTLS(background, nil) }
+	all := func(seq iter.Seq2[*Message, error]) error {
+		for m, err := range seq {
+			if err != nil {
+				return err
+			}
+			if _, err := io.Copy(io.Discard, m); err != nil && !isServerError(err) {
+				return err
+			}
+		}
+		return nil
+	}
+	retrAll := func(c *Client) error { return all(c.RetrAll(background, []int{1, 2, 3})) }
+	breakOut := func(c *Client) error {
+		for range c.RetrAll(background, []int{1, 2, 3}) {
+			break
+		}
+		return errors.Unwrap(errors.Unwrap(c.Noop(background))) // not sent: closed: the cause
+	}
+	for _, test := range []struct {
+		command string
+		before  string // up to the command
+		do      func(c *Client) error
+	}{
+		{"CAPA", "\nC: CAPA", login},
+		{"APOP u ****", " <1@2>\nC: CAPA\nS: -ERR\nC* APOP u ", login},
+		{"STLS", capa + "STLS\nS: .\nC: STLS", login},
+		{"CAPA", capa + "STLS\nS: .\nC: STLS\nS: +OK\n!tls\nC: CAPA", login},
+		{"USER u", "\nC: CAPA\nS: -ERR\nC: USER u", login},
+		{"PASS ****", "\nC: CAPA\nS: -ERR\nC: USER u\nS: +OK\nC: PASS p4ssw0rd", login},
+		{"AUTH PLAIN", capa + "SASL PLAIN\nS: .\nC: AUTH PLAIN " + in64("\x00u\x00p4ssw0rd"), login},
+		{"CAPA", "\nC: CAPA", startTLS},
+		{"STLS", capa + "STLS\nS: .\nC: STLS", startTLS},
+		{"AUTH X", "\nC: AUTH X", func(c *Client) error { return c.Auth(background, &mechanism{name: "X"}) }},
+		{"AUTH X", "\nC: AUTH X\nS: + YQ==\nC: Yg==", func(c *Client) error {
+			return c.Auth(background, &mechanism{name: "X", responses: []string{"b"}})
+		}},
+		{"CAPA", "\nC: CAPA", func(c *Client) error { _, err := c.Capabilities(background); return err }},
+		{"LANG", "\nC: LANG", func(c *Client) error { _, err := c.Langs(background); return err }},
+		{"USER u", "\nC: USER u", func(c *Client) error { return c.User(background, "u") }},
+		{"PASS ****", "\nC: PASS p4ssw0rd", func(c *Client) error { return c.Pass(background, "p4ssw0rd") }},
+		{"LIST 2", "\nC: LIST 2", func(c *Client) error { _, err := c.Size(background, 2); return err }},
+		{"LIST", "\nC: LIST", func(c *Client) error { _, err := c.List(background); return err }},
+		{"TOP 2 0", "\nC: TOP 2 0", func(c *Client) error { _, err := c.Top(background, 2, 0); return err }},
+		{"XA b", "\nC: XA b", func(c *Client) error { _, err := c.Cmd(background, "XA", "b"); return err }},
+		{"QUIT", "\nC: QUIT", func(c *Client) error { return c.Quit(background) }},
+		{"CAPA", "\nC: CAPA", retrAll},
+		{"RETR 1", "\nC: CAPA\nS: -ERR\nC: RETR 1", retrAll},
+		{"RETR 2", "\nC: CAPA\nS: -ERR\nC: RETR 1\nS: -ERR\nC: RETR 2", retrAll},
+		{"RETR 2", "\nC: CAPA\nS: -ERR\nC: RETR 1\nS: +OK\nS: .\nC: RETR 2", retrAll},
+		{"RETR 2", capa + "PIPELINING\nS: .\nC: RETR 1\nC: RETR 2\nC: RETR 3\nS: +OK\nS: .", retrAll},
+		{"RETR 3", capa + "PIPELINING\nS: .\nC: RETR 1\nC: RETR 2\nC: RETR 3\nS: +OK\nS: .\nS: -ERR", retrAll},
+		{"RETR 2", capa + "PIPELINING\nS: .\nC: RETR 1\nC: RETR 2\nC: RETR 3\nS: +OK\nS: .", breakOut},
+		{"TOP 1 5", "\nC: CAPA\nS: -ERR\nC: TOP 1 5", func(c *Client) error { return all(c.TopAll(background, []int{1}, 5)) }},
+		{"DELE 2", "\nC: CAPA\nS: -ERR\nC: DELE 1\nS: +OK\nC: DELE 2", func(c *Client) error { return c.DeleAll(background, []int{1, 2}) }},
+		{"DELE 2", capa + "PIPELINING\nS: .\nC: DELE 1\nC: DELE 2\nS: +OK", func(c *Client) error { return c.DeleAll(background, []int{1, 2}) }},
+	} {
+		for how, answer := range map[string]string{
+			"cut":       "!close",
+			"silence":   "!stall",
+			"no status": "S: hello\n!expect-close",
+			"bare LF":   `S- +OK\n` + "\n!expect-close",
+			"too long":  "S: +OK " + strings.Repeat("x", 16384) + "\n!expect-close",
+			"too much":  "S- +OK " + strings.Repeat("x", 17000) + "\n!stall",
+		} {
+			t.Run(test.command+" "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c := script(t, Options{AllowInsecureLogin: true, Timeout: time.Minute}, "S: +OK"+test.before+"\n"+answer)
+					checkNamed(t, test.do(c), test.command)
+				})
+			})
+		}
+	}
+	lists := func(c *Client) error { _, err := c.Langs(background); return err }
+	reads := func(c *Client) error {
+		m, err := c.Retr(background, 1)
+		must(t, err)
+		_, err = io.Copy(io.Discard, m)
+		return err
+	}
+	for _, test := range []struct {
+		command, transcript string
+		do                  func(c *Client) error
+	}{
+		{"CAPA", capa + "A\nS- B\n!close", login},
+		{"CAPA", capa + "A\nS- B\n!stall", startTLS},
+		{"CAPA", capa + strings.Repeat("x", 17000) + "\n!expect-close", retrAll},
+		{"CAPA", capa + "A\n!repeat 2000 A\n!expect-close", login},
+		{"LANG", "\nC: LANG\nS: +OK\n!repeat 2000 en x\n!expect-close", lists},
+		{"RETR 1", "\nC: RETR 1\nS: +OK\nS: x\n!close", reads},
+		{"RETR 1", "\nC: RETR 1\nS: +OK\nS: x\n!stall", reads},
+		{"RETR 2", "\nC: CAPA\nS: -ERR\nC: RETR 1\nS: +OK\nS: .\nC: RETR 2\nS: +OK\nS: x\n!close", retrAll},
+		{"RETR 2", capa + "PIPELINING\nS: .\nC: RETR 1\nC: RETR 2\nC: RETR 3\nS: +OK\nS: .\nS: +OK\nS: x\n!stall", retrAll},
+		{"RETR 2", capa + "PIPELINING\nS: .\nC: RETR 1\nC: RETR 2\nC: RETR 3\nS: +OK\nS: .\nS: +OK\nS: x\n!close", breakOut},
+	} {
+		t.Run(test.command+" "+test.transcript[max(0, len(test.transcript)-20):], func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := script(t, Options{AllowInsecureLogin: true, Timeout: time.Minute}, "S: +OK"+test.transcript)
+				checkNamed(t, test.do(c), test.command)
+			})
+		})
+	}
+	for how, answer := range map[string]string{
+		"refused": "S: -ERR no", "cut": "!close", "silence": "!stall", "no status": "S: hello", "too long": "S- " + strings.Repeat("x", 17000), "bare LF": `S- +OK\n`,
+	} {
+		t.Run("greeting "+how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, err := NewClient(background, pop3test.Play(t, answer), nil)
+				checkNamed(t, err, "greeting")
+			})
+		})
+	}
+}
+
+// checkNamed wants an error that names a command, once.
+func checkNamed(t *testing.T, err error, command string) {
+	t.Helper()
+	if err == nil || !strings.HasPrefix(err.Error(), "pop3: "+command+": ") || strings.Count(err.Error(), "pop3:") != 1 {
+		t.Errorf("error %.200q, want one of %s", fmt.Sprint(err), command)
+	}
+	if protocol := new(ProtocolError); errors.As(err, &protocol) && protocol.Command != command {
+		t.Errorf("protocol error of %q, want %q", protocol.Command, command)
+	}
+	if refused := new(ServerError); errors.As(err, &refused) && refused.Command != command {
+		t.Errorf("server error of %q, want %q", refused.Command, command)
+	}
+}
+
+// A context that is done names the command in flight.
+func TestContextNamesTheCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(background, time.Second)
+		defer cancel()
+		c := dialogue(t, &Options{AllowInsecureLogin: true}, "\nC: CAPA\nS: -ERR\nC: USER u\nS: +OK\nC: PASS p\n!stall")
+		err := c.Login(ctx, "u", "p")
+		wantError(t, err, context.DeadlineExceeded)
+		checkNamed(t, err, "PASS ****")
+	})
 }

@@ -3,7 +3,6 @@ package pop3
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"iter"
 	"slices"
 	"sync"

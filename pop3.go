@@ -143,7 +143,7 @@ func NewClient(ctx context.Context, conn net.Conn, opts *Options) (*Client, erro
 func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS bool) (*Client, error) {
 	c := &Client{opts: o, host: host}
 	c.s = newSession(newConn(nc, &o), o.StallTimeout)
-	h := &lease{ctx: ctx, name: "greeting", sent: true}
+	h := &lease{ctx: ctx, name: "greeting", command: "greeting", sent: true}
 	if err := c.s.acquire(h); err != nil {
 		c.s.shut(err)
 		return nil, commandFailed("connecting", ctx.Err())

@@ -292,7 +292,7 @@ func (s *session) releaseLocked(h *lease) {
 // earlier one that led to err.
 func (s *session) fail(h *lease, err error) error {
 	s.mu.Lock()
-	first := s.closeLocked(s.conn.explain(h.labelLocked(), err))
+	first := s.closeLocked(s.conn.explain(h.command, err))
 	s.conn.buf, s.conn.r, s.conn.w = nil, 0, 0
 	h.err = s.cause
 	s.releaseLocked(h)
