@@ -172,6 +172,7 @@ func (c *Client) startTLS(h *lease, config *tls.Config) error {
 	c.mu.Lock()
 	c.challenge = ""
 	c.mu.Unlock()
+	c.s.answering(h, "TLS handshake")
 	if err := c.s.conn.startTLS(h.ctx, config); err != nil {
 		return c.s.fail(h, err)
 	}

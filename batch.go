@@ -360,7 +360,7 @@ func (b *batch) drain() error {
 		}
 		b.s.conn.sock.UnboundWrites(false)
 		if b.s.conn.buffered() > 0 { // it is unknown which response was the extra one
-			return &ProtocolError{Reason: "more responses than commands"}
+			return &ProtocolError{Line: b.s.conn.nextLine(), Reason: "more responses than commands"}
 		}
 	}
 	return nil

@@ -90,18 +90,60 @@ func (c *conn) encrypted() bool {
 	return ok
 }
 
-// startTLS shakes hands over the connection. Nothing may be buffered.
+// startTLS performs the TLS handshake. Nothing may be buffered.
 func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
-	t := tls.Client(c.sock, config)
+	first := &firstReads{Conn: c.sock}
+	t := tls.Client(first, config)
 	if err := t.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("TLS handshake: %w", err)
+		return c.handshakeFailed(err, first.data)
 	}
+	first.done()
 	c.mu.Lock()
 	c.rw = t
 	c.mu.Unlock()
 	state := t.ConnectionState()
 	c.logger.Debug("pop3: TLS established", "version", tls.VersionName(state.Version), "cipher", tls.CipherSuiteName(state.CipherSuite))
 	return nil
+}
+
+var errNoTLS = errors.New("no TLS")
+
+// handshakeFailed quotes a server that answered without TLS. data is what it sent.
+func (c *conn) handshakeFailed(err error, data []byte) error {
+	if len(data) == 0 && c.buffered() > 0 { // the client's part could not be written
+		data = c.buf[c.r:c.w]
+	}
+	if len(data) == 0 || isTLSRecord(data) {
+		return err
+	}
+	line, _, complete := bytes.Cut(data, []byte("\n"))
+	quoted := c.unfinished(line)
+	if complete {
+		quoted = c.quoted(bytes.TrimRight(line, "\r"))
+	}
+	return &commandError{text: `server answered without TLS: "` + quoted + `"`, err: errors.Join(errNoTLS, err)}
+}
+
+// firstReads keeps the first octets that are read from a connection.
+type firstReads struct {
+	net.Conn
+	data []byte
+	over bool
+}
+
+func (f *firstReads) Read(p []byte) (int, error) {
+	n, err := f.Conn.Read(p)
+	if !f.over {
+		f.data = append(f.data, p[:min(n, maxQuote-len(f.data))]...)
+	}
+	return n, err
+}
+
+func (f *firstReads) done() { f.data, f.over = nil, true }
+
+// isTLSRecord reports whether data begins with a TLS record: an alert, or a part of the handshake.
+func isTLSRecord(data []byte) bool {
+	return len(data) >= 3 && (data[0] == 0x15 || data[0] == 0x16) && data[1] == 3 && data[2] <= 4
 }
 
 // closeNotifyTime limits the wait for a peer that does not read.
@@ -137,6 +179,9 @@ func (c *conn) send(line, shown string) error {
 	if cap(c.out) > 1024 {
 		c.out = nil
 	}
+	if err != nil && c.buffered() > 0 {
+		c.discardBuffered() // which keeps the server's last line for the error
+	}
 	return err
 }
 
@@ -164,6 +209,15 @@ func (c *conn) fill() error {
 		}
 	}
 	return io.ErrNoProgress
+}
+
+// fillLine is fill within a line. If the connection ends there, the line is kept for the error.
+func (c *conn) fillLine() error {
+	err := c.fill()
+	if err != nil && c.r < c.w {
+		c.lastLine = c.unfinished(c.buf[c.r:c.w])
+	}
+	return err
 }
 
 // release gives the buffer back. What is still in it came unasked.
@@ -205,7 +259,7 @@ func (c *conn) line() ([]byte, error) {
 		if seen > c.maxLine+1 {
 			return nil, ErrLineTooLong
 		}
-		if err := c.fill(); err != nil {
+		if err := c.fillLine(); err != nil {
 			return nil, err
 		}
 	}
@@ -228,6 +282,9 @@ func (c *conn) status() (word, text string, err error) {
 func (c *conn) reply() (word, text string, err error) {
 	var line []byte
 	for {
+		if b := c.buf[c.r:c.w]; isTLSRecord(b) { // its end may look like no line at all
+			return "", c.quoted(b), errNoStatus
+		}
 		if end := bytes.IndexByte(c.buf[c.r:c.w], '\n'); end >= 0 {
 			line = c.buf[c.r : c.r+end]
 			break
@@ -235,7 +292,7 @@ func (c *conn) reply() (word, text string, err error) {
 		if c.w-c.r > c.maxLine+1 {
 			return "", "", ErrLineTooLong
 		}
-		if err := c.fill(); err != nil {
+		if err := c.fillLine(); err != nil {
 			return "", "", err
 		}
 	}
@@ -276,6 +333,7 @@ func (c *conn) explain(command string, err error) error {
 	var protocol *ProtocolError
 	var untrusted *tls.CertificateVerificationError
 	var limit *commandError
+	var header tls.RecordHeaderError
 	switch {
 	case errors.As(err, &protocol):
 		if protocol.Command == "" {
@@ -287,6 +345,8 @@ func (c *conn) explain(command string, err error) error {
 			limit.command = command
 		}
 		return limit
+	case errors.As(err, &header): // of a *tls.Conn that was given to NewClient
+		return &commandError{command, `server answered without TLS: "` + c.unfinished(header.RecordHeader[:]) + `"`, errors.Join(errNoTLS, err)}
 	case errors.Is(err, ErrLineTooLong), errors.As(err, &untrusted): // not a network failure: a retry would not help
 		return commandFailed(command, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -324,7 +384,7 @@ func (c *conn) lines() ([]byte, error) {
 			return nil, ErrLineTooLong
 		}
 		seen = max(0, len(b)-1)
-		if err := c.fill(); err != nil {
+		if err := c.fillLine(); err != nil {
 			return nil, err
 		}
 	}
@@ -343,6 +403,15 @@ func (c *conn) buffered() int {
 		c.sock.Probe(false)
 	}
 	return c.w - c.r
+}
+
+// nextLine quotes the line that is buffered next, complete or not.
+func (c *conn) nextLine() string {
+	line, _, complete := bytes.Cut(c.buf[c.r:c.w], crlf)
+	if complete {
+		return c.quoted(line)
+	}
+	return c.unfinished(line)
 }
 
 // discardUnsolicited discards what the server sent while no command was in flight. It does not wait. An error is the end
@@ -370,11 +439,11 @@ func (c *conn) discardBuffered() {
 		return
 	}
 	b := bytes.TrimRight(c.buf[c.r:c.w], "\r\n")
-	c.r, c.w = 0, 0
-	if i := bytes.LastIndexByte(b, '\n'); i >= 0 && len(b)-i > 1 {
-		c.lastLine = c.quoted(b[i+1:])
-	} else {
-		c.lastLine = c.quoted(b)
+	quoted := c.quoted
+	if c.buf[c.w-1] != '\n' {
+		quoted = c.unfinished
 	}
+	c.r, c.w = 0, 0
+	c.lastLine = quoted(b[bytes.LastIndexByte(b, '\n')+1:])
 	c.logger.Warn("pop3: dropped octets that nobody asked for", "octets", len(b), "last", printable(c.lastLine))
 }

@@ -1,6 +1,7 @@
 package pop3
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -216,6 +217,30 @@ func (e *timeoutError) Error() string {
 func (e *timeoutError) Timeout() bool   { return true }
 func (e *timeoutError) Temporary() bool { return true }
 func (e *timeoutError) Unwrap() error   { return os.ErrDeadlineExceeded }
+
+// withPortHint adds to an error of a new connection that its port may expect TLS, or that it may not.
+func withPortHint(err error, port string, overTLS bool) error {
+	var protocol *ProtocolError
+	hint := ""
+	switch {
+	case errors.Is(err, errNoTLS), overTLS && (port == "110" || port == "pop3") && isSilence(err):
+		hint = "the port may not expect TLS: use DialStartTLS"
+	case overTLS:
+	case errors.As(err, &protocol) && isTLSRecord([]byte(protocol.Line)), (port == "995" || port == "pop3s") && isSilence(err):
+		hint = "the port may expect TLS: use DialTLS"
+	}
+	if hint == "" {
+		return err
+	}
+	return &commandError{text: unprefixed(err) + " (" + hint + ")", err: err}
+}
+
+// isSilence reports whether the server sent nothing before err.
+func isSilence(err error) bool {
+	var timeout *timeoutError
+	var lost *lostError
+	return errors.As(err, &timeout) && timeout.lastLine == "" || errors.As(err, &lost) && lost.lastLine == "" || errors.Is(err, context.DeadlineExceeded)
+}
 
 // busyError is ErrBusy with the names of both commands.
 type busyError struct{ command, holder, hint string }

@@ -125,19 +125,26 @@ func dial(ctx context.Context, addr, port string, opts *Options, overTLS bool) (
 		host = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
 	}
 	if given == "" {
+		given = port
 		addr = net.JoinHostPort(host, port)
 	}
 	nc, err := o.Dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("pop3: connecting to %s: %w", addr, err)
 	}
-	return newClient(ctx, nc, o, host, overTLS)
+	c, err := newClient(ctx, nc, o, host, overTLS)
+	return c, withPortHint(err, given, overTLS)
 }
 
 // NewClient starts a session on a connection that is there already; a *tls.Conn counts as secure. The connection is
 // the Client's from now on, and is closed if an error is returned.
 func NewClient(ctx context.Context, conn net.Conn, opts *Options) (*Client, error) {
-	return newClient(ctx, conn, opts.withDefaults(), "", false)
+	c, err := newClient(ctx, conn, opts.withDefaults(), "", false)
+	if _, isTLS := conn.(*tls.Conn); err != nil && conn.RemoteAddr() != nil {
+		_, port, _ := net.SplitHostPort(conn.RemoteAddr().String())
+		err = withPortHint(err, port, isTLS)
+	}
+	return c, err
 }
 
 func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS bool) (*Client, error) {
@@ -164,9 +171,11 @@ func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS
 func (c *Client) welcome(h *lease, overTLS bool) error {
 	c.s.watch(h)
 	if overTLS {
+		c.s.answering(h, "TLS handshake")
 		if err := c.s.conn.startTLS(h.ctx, c.tlsConfig(nil)); err != nil {
 			return c.s.fail(h, err)
 		}
+		c.s.answering(h, h.name)
 	}
 	text, err := c.s.answer(h, h.name)
 	if err == nil {

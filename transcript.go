@@ -1,6 +1,7 @@
 package pop3
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -66,6 +67,14 @@ func (t *transcript) redact(s string) string {
 		s = strings.ReplaceAll(s, secret, "****")
 	}
 	return s
+}
+
+// unfinished is what an error may show of a line that was cut off. Of a challenge it shows nothing: base64 may hide a secret.
+func (t *transcript) unfinished(line []byte) string {
+	if challenge, ok := bytes.CutPrefix(line, []byte("+ ")); ok {
+		return fmt.Sprintf("+ [%d octets]", len(challenge))
+	}
+	return t.quoted(bytes.TrimRight(line, "\r"))
 }
 
 // quoted is what an error may show of a line. It is cut behind the redaction, which would not know half a secret.
