@@ -1,6 +1,7 @@
 package pop3
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5"
 	"crypto/tls"
@@ -10,12 +11,14 @@ import (
 	"strings"
 )
 
-// Login logs in by the best way there is, in one turn: by APOP where the greeting had a challenge; else over TLS, with STLS if
-// need be and the server lists it; with USER and PASS, or AUTH PLAIN where the server lists that and not USER. Without a way that
-// hides the password it says ErrInsecureLogin and sends none, unless Options.AllowInsecureLogin is set.
+// Login authenticates with the first method that applies: APOP, if the greeting carried a challenge; otherwise USER and PASS over
+// TLS, which is started with STLS if the server lists that, or AUTH PLAIN if the server lists that but not USER. If the connection
+// cannot be encrypted, Login returns [ErrInsecureLogin] and sends no password, unless Options.AllowInsecureLogin is set. No other
+// command is sent in between.
 //
-// A challenge that is no msg-id (it has no "@") may be none at all, so after an -ERR to it the other ways are tried.
-// Any other refusal is final. A challenge that came before STLS is forgotten with it.
+// A challenge without "@", or with a blank in it, may not be an APOP timestamp. It is tried only if the connection is not
+// encrypted and STLS is not listed, and if the server answers -ERR the other methods are tried. Any other refusal is final. The
+// error wraps every refusal, the final one first. A challenge that came before STLS is discarded.
 func (c *Client) Login(ctx context.Context, user, password string) error {
 	if err := checkText("login", user, password); err != nil {
 		return err
@@ -28,13 +31,16 @@ func (c *Client) login(h *lease, user, password string) error {
 	if err != nil {
 		return err
 	}
-	if challenge := c.Challenge(); challenge != "" {
-		err := c.apop(h, user, password, challenge)
-		if !isServerError(err) || strings.Contains(challenge, "@") {
-			return err
+	encrypted := c.s.conn.encrypted()
+	challenge := c.Challenge()
+	var refusal error
+	if isMsgID(challenge) || challenge != "" && !encrypted && !caps.Has("STLS") {
+		refusal = c.apop(h, user, password, challenge)
+		if !isServerError(refusal) || isMsgID(challenge) {
+			return refusal
 		}
 	}
-	if !c.s.conn.encrypted() && caps.Has("STLS") {
+	if !encrypted && caps.Has("STLS") {
 		if err := c.startTLS(h, nil); err != nil {
 			return err
 		}
@@ -43,15 +49,15 @@ func (c *Client) login(h *lease, user, password string) error {
 		}
 	}
 	if !c.mayShowSecrets() {
-		return commandFailed(h.name, ErrInsecureLogin)
+		return joined(commandFailed(h.name, ErrInsecureLogin), refusal, c.refusedCapabilities())
 	}
 	if caps.hasMechanism("PLAIN") && !caps.Has("USER") {
-		return c.auth(h, "PLAIN", []byte("\x00"+user+"\x00"+password), nil)
+		return joined(c.auth(h, "PLAIN", []byte("\x00"+user+"\x00"+password), nil), refusal)
 	}
 	if _, err := c.s.ask(h, "USER "+user, "USER "+user); err != nil {
-		return err
+		return joined(err, refusal)
 	}
-	return c.pass(h, password)
+	return joined(c.pass(h, password), refusal)
 }
 
 // User names the mailbox; Pass must follow.
@@ -109,12 +115,17 @@ func (c *Client) apop(h *lease, user, secret, challenge string) error {
 // loggedIn forgets the capabilities after a login: servers list more then.
 func (c *Client) loggedIn(err error) error {
 	if err == nil {
-		c.setCapabilities(nil)
+		c.setCapabilities(nil, nil)
 	}
 	return err
 }
 
-// challenge returns the APOP timestamp in a greeting: the first <...> of printable ASCII, preferably one with an "@".
+// isMsgID reports whether a challenge has the form of RFC 1939, section 7, so that it can be nothing else.
+func isMsgID(challenge string) bool {
+	return strings.Contains(challenge, "@") && !strings.Contains(challenge, " ")
+}
+
+// challenge returns the APOP timestamp in a greeting: the first <...> of printable ASCII, preferably a msg-id.
 func challenge(greeting string) (found string) {
 	for {
 		start := strings.IndexByte(greeting, '<')
@@ -127,13 +138,12 @@ func challenge(greeting string) (found string) {
 			return found
 		}
 		c := greeting[:end+1]
-		if len(c) > 2 && strings.LastIndexByte(c, '<') == 0 && strings.IndexFunc(c, func(r rune) bool { return r <= ' ' || r > '~' }) < 0 {
-			if strings.Contains(c, "@") {
+		printable := strings.IndexFunc(c, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+		if printable && strings.LastIndexByte(c, '<') == 0 && strings.Trim(c, "< >") != "" {
+			if isMsgID(c) {
 				return c
 			}
-			if found == "" {
-				found = c
-			}
+			found = cmp.Or(found, c)
 		}
 		greeting = greeting[1:]
 	}
@@ -151,7 +161,7 @@ func (c *Client) StartTLS(ctx context.Context, config *tls.Config) error {
 			return err
 		}
 		if !caps.Has("STLS") {
-			return ErrTLSNotSupported
+			return joined(ErrTLSNotSupported, c.refusedCapabilities())
 		}
 		return c.startTLS(h, config)
 	})
@@ -168,7 +178,7 @@ func (c *Client) startTLS(h *lease, config *tls.Config) error {
 	if n := c.s.conn.buffered(); n > 0 {
 		return c.s.fail(h, &ProtocolError{Command: "STLS", Reason: fmt.Sprintf("%d unexpected bytes before the TLS handshake", n)})
 	}
-	c.setCapabilities(nil)
+	c.setCapabilities(nil, nil)
 	c.mu.Lock()
 	c.challenge = ""
 	c.mu.Unlock()

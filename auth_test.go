@@ -14,6 +14,7 @@ import (
 const (
 	rfcChallenge = "<1896.697170952@dbc.mtview.ca.us>"
 	rfcDigest    = "c4c9334bac560ecc979e58001b3e22fb"
+	blankDigest  = "6c3f5540f08ca95c793c858fec6ac037" // with the challenge of Twisted's example, which is no msg-id
 )
 
 // script is a transcript with the greeting in it. The client's options know the certificate of !tls.
@@ -32,6 +33,19 @@ func refusedWith(command, text string) func(t *testing.T, err error) {
 		var refused *ServerError
 		if !errors.As(err, &refused) || refused.Command != command || refused.Text != text {
 			t.Errorf("error %v, want a ServerError of %q: %q", err, command, text)
+		}
+	}
+}
+
+// refusedTwice wants two refusals, the final one first.
+func refusedTwice(final, earlier string) func(t *testing.T, err error) {
+	return func(t *testing.T, err error) {
+		t.Helper()
+		if want := "pop3: " + final + "\npop3: " + earlier; err == nil || err.Error() != want {
+			t.Errorf("error %q, want %q", err, want)
+		}
+		if refused := new(ServerError); !errors.As(err, &refused) || refused.Error() != "pop3: "+final {
+			t.Errorf("the first is %v, want %s", refused, final)
 		}
 	}
 }
@@ -101,14 +115,12 @@ func TestLogin(t *testing.T) {
 			S: +OK
 			C: PASS tanstaaf
 			S: +OK`, nil},
-		{"no msg-id: APOP refused, on to STLS", Options{}, `
+		{"no msg-id, and STLS is listed: no APOP", Options{}, `
 			S: +OK <1234>
 			C: CAPA
 			S: +OK
 			S: STLS
 			S: .
-			C* APOP mrose 
-			S: -ERR
 			C: STLS
 			S: +OK
 			!tls
@@ -118,12 +130,90 @@ func TestLogin(t *testing.T) {
 			S: +OK
 			C: PASS tanstaaf
 			S: +OK`, nil},
+		{"no msg-id, and encrypted: no APOP", Options{}, `
+			!tls
+			S: +OK <1234>
+			C: CAPA
+			S: -ERR
+			C: USER mrose
+			S: +OK
+			C: PASS tanstaaf
+			S: +OK`, nil},
 		{"no msg-id: APOP refused, and nothing secure", Options{}, `
+			S: +OK <1234>
+			C: CAPA
+			S: +OK
+			S: .
+			C* APOP mrose 
+			S: -ERR [AUTH] wrong`, func(t *testing.T, err error) {
+			wantError(t, err, ErrInsecureLogin)
+			refusedWith("APOP mrose ****", "wrong")(t, err)
+			if errors.Is(err, ErrNotSent) {
+				t.Errorf("error %v is an ErrNotSent", err)
+			}
+		}},
+		{"no msg-id: APOP refused, and USER", allow, `
 			S: +OK <1234>
 			C: CAPA
 			S: -ERR
 			C* APOP mrose 
-			S: -ERR`, failsWith(ErrInsecureLogin)},
+			S: -ERR [AUTH] wrong
+			C: USER mrose
+			S: -ERR [IN-USE] locked`, refusedTwice("USER mrose: -ERR [IN-USE] locked", "APOP mrose ****: -ERR [AUTH] wrong")},
+		{"no msg-id: APOP refused, and PASS", allow, `
+			S: +OK <1234>
+			C: CAPA
+			S: -ERR
+			C* APOP mrose 
+			S: -ERR [AUTH] wrong
+			C: USER mrose
+			S: +OK
+			C: PASS tanstaaf
+			S: -ERR no`, refusedTwice("PASS ****: -ERR no", "APOP mrose ****: -ERR [AUTH] wrong")},
+		{"no msg-id: APOP refused, and AUTH PLAIN", allow, `
+			S: +OK <1234>
+			C: CAPA
+			S: +OK
+			S: SASL PLAIN
+			S: .
+			C* APOP mrose 
+			S: -ERR [AUTH] wrong
+			C: AUTH PLAIN AG1yb3NlAHRhbnN0YWFm
+			S: -ERR no`, refusedTwice("AUTH PLAIN: -ERR no", "APOP mrose ****: -ERR [AUTH] wrong")},
+		{"no msg-id: APOP refused, and cut", allow, `
+			S: +OK <1234>
+			C: CAPA
+			S: -ERR
+			C* APOP mrose 
+			S: -ERR [AUTH] wrong
+			C: USER mrose
+			!close`, func(t *testing.T, err error) {
+			wantError(t, err, io.ErrUnexpectedEOF)
+			refusedWith("APOP mrose ****", "wrong")(t, err)
+		}},
+		{"blanks in a challenge", Options{}, `
+			S: +OK <challenge string goes here>
+			C: CAPA
+			S: -ERR
+			C: APOP mrose ` + blankDigest + `
+			S: +OK`, nil},
+		{"blanks and an @ are no msg-id", allow, `
+			S: +OK <write to postmaster@example.org>
+			C: CAPA
+			S: -ERR
+			C* APOP mrose 
+			S: -ERR
+			C: USER mrose
+			S: +OK
+			C: PASS tanstaaf
+			S: +OK`, nil},
+		{"CAPA refused, and nothing secure", Options{}, `
+			S: +OK
+			C: CAPA
+			S: -ERR [SYS/TEMP] too busy`, func(t *testing.T, err error) {
+			wantError(t, err, ErrInsecureLogin)
+			refusedWith("CAPA", "too busy")(t, err)
+		}},
 		{"no msg-id: APOP answered with nonsense is final", allow, `
 			S: +OK <1234>
 			C: CAPA
@@ -449,7 +539,12 @@ func TestChallenge(t *testing.T) {
 		"<a@b":                "",
 		"a@b>":                "",
 		"<>":                  "",
-		"< a@b>":              "",
+		"< a@b>":              "< a@b>",
+		"<a b>":               "<a b>",
+		"<a b> <c>":           "<a b>",
+		"<a b> <c@d>":         "<c@d>",
+		"<a @b> <c@d>":        "<c@d>",
+		"< >":                 "",
 		"<a\t@b>":             "",
 		"<a\x7f@b>":           "",
 		"<a\x00@b>":           "",
@@ -466,6 +561,24 @@ func TestChallenge(t *testing.T) {
 	c := dialogue(t, nil, " "+rfcChallenge)
 	if c.Challenge() != rfcChallenge || c.Greeting() != "ready "+rfcChallenge {
 		t.Errorf("greeting %q, challenge %q", c.Greeting(), c.Challenge())
+	}
+}
+
+// A server that refuses CAPA may support STLS after all; how it refused may tell.
+func TestStartTLSAfterRefusedCAPA(t *testing.T) {
+	c := dialogue(t, nil, `
+		C: CAPA
+		S: -ERR [SYS/TEMP] too busy
+		C: CAPA
+		S: +OK
+		S: .`)
+	err := c.StartTLS(background, nil)
+	wantError(t, err, ErrTLSNotSupported)
+	refusedWith("CAPA", "too busy")(t, err)
+	_, err = c.RefreshCapabilities(background)
+	must(t, err)
+	if err := c.StartTLS(background, nil); err != ErrTLSNotSupported {
+		t.Errorf("error %v", err)
 	}
 }
 

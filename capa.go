@@ -67,10 +67,18 @@ func (c *Client) cachedCapabilities() Capabilities {
 	return c.caps
 }
 
-func (c *Client) setCapabilities(caps Capabilities) {
+// setCapabilities caches capabilities, or forgets them. refused is the error of a CAPA that the server refused.
+func (c *Client) setCapabilities(caps Capabilities, refused error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.caps = caps
+	c.caps, c.refusedCapa = caps, refused
+}
+
+// refusedCapabilities returns why the server lists nothing, if it refused CAPA.
+func (c *Client) refusedCapabilities() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refusedCapa
 }
 
 // knownCapabilities are the cached ones, or are asked for in the turn of h.
@@ -90,13 +98,10 @@ func (c *Client) askCapabilities(h *lease) (Capabilities, error) {
 			caps[name] = append(caps[name], words[1:]...) // a capability may be listed on several lines
 		}
 	})
-	if isServerError(err) {
-		err = nil
-	}
-	if err != nil {
+	if err != nil && !isServerError(err) {
 		return nil, err
 	}
-	c.setCapabilities(caps)
+	c.setCapabilities(caps, err)
 	return caps, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -250,6 +251,15 @@ func (e *busyError) Error() string {
 }
 
 func (e *busyError) Unwrap() []error { return []error{ErrBusy, ErrNotSent} }
+
+// joined adds the refusals that were met on the way to err, if there is any error at all.
+func joined(err error, refusals ...error) error {
+	refusals = slices.DeleteFunc(refusals, func(e error) bool { return e == nil })
+	if err == nil || len(refusals) == 0 {
+		return err
+	}
+	return errors.Join(append([]error{err}, refusals...)...)
+}
 
 // prefix begins the text of every error, once.
 const prefix = "pop3: "

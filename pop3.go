@@ -89,9 +89,10 @@ type Client struct {
 	host     string // for the certificate; "" if unknown
 	greeting string
 
-	mu        sync.Mutex
-	caps      Capabilities // nil: not known
-	challenge string
+	mu          sync.Mutex
+	caps        Capabilities // nil: not known
+	refusedCapa error        // why caps is empty, if the server refused CAPA
+	challenge   string
 }
 
 // Dial connects to a server in the clear; the port is 110 if addr has none. It returns after the greeting has been read.
