@@ -21,8 +21,8 @@ const (
 	broken    = "broken"
 )
 
-// exchange is the reference for AUTH.
-type exchange struct {
+// slowExchange is the reference for AUTH.
+type slowExchange struct {
 	lines      []string // that were sent
 	challenges []string // that the mechanism got
 	end        string
@@ -36,10 +36,10 @@ var (
 )
 
 // authSlowly is the exchange of a mechanism that has these responses, and then fails.
-func authSlowly(h *hearing, name string, initial []byte, responses []string, mayShow bool) (x exchange) {
+func authSlowly(h *hearing, name string, initial []byte, responses []string, mayShow bool) (x slowExchange) {
 	name = strings.ToUpper(name)
 	if !mechanismName.MatchString(name) || !mayShow && slices.Contains([]string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}, name) {
-		return exchange{end: unsent}
+		return slowExchange{end: unsent}
 	}
 	say := func(line string) {
 		x.lines = append(x.lines, line+"\r\n")

@@ -9,12 +9,16 @@ import (
 	"strings"
 )
 
-// SASL is one authentication exchange, seen from the client (RFC 5034). It has the shape of
-// github.com/emersion/go-sasl's Client: every mechanism of that module fits.
+// SASL is the client's side of an authentication exchange (RFC 5034). It has the shape of github.com/emersion/go-sasl's Client:
+// every mechanism of that module fits.
+//
+// A mechanism may have another method, Done() bool. If it returns false when the server reports success, the exchange is not
+// complete: with SCRAM, the server has not proved that it knows the secret. Auth then fails and closes the session.
 type SASL interface {
-	// Start returns the mechanism's name and its initial response: nil for none, which is not the same as an empty one.
+	// Start returns the mechanism name and the initial response. A nil response means that there is none; an empty, non-nil
+	// response is sent as "=".
 	Start() (mechanism string, initial []byte, err error)
-	// Next answers a challenge. An error cancels the exchange.
+	// Next returns the response to a challenge. An error cancels the exchange.
 	Next(challenge []byte) (response []byte, err error)
 }
 
@@ -26,9 +30,9 @@ const (
 // showsSecret lists the mechanisms that send the secret itself.
 var showsSecret = []string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}
 
-// Auth logs in with a SASL mechanism (AUTH, RFC 5034), in one turn. One that shows the secret (PLAIN, LOGIN, XOAUTH2, OAUTHBEARER)
-// is refused on a connection that is not encrypted, like Pass. An error of mech, or a challenge that is no base64, cancels the exchange
-// and leaves the session usable; the error joins it with the server's answer.
+// Auth authenticates with a SASL mechanism (RFC 5034). A mechanism that transmits the secret (PLAIN, LOGIN, XOAUTH2, OAUTHBEARER)
+// is refused on a connection that is not encrypted, as in [Client.Pass]. If mech fails, or a challenge is not valid base64, the
+// exchange is canceled and the session remains usable; the error wraps both the cause and the server's response.
 func (c *Client) Auth(ctx context.Context, mech SASL) error {
 	name, initial, err := mech.Start()
 	if err != nil {
@@ -42,78 +46,42 @@ func (c *Client) Auth(ctx context.Context, mech SASL) error {
 		if slices.Contains(showsSecret, name) && !c.mayShowSecrets() {
 			return notSent("AUTH "+name, ErrInsecureLogin)
 		}
-		return c.auth(h, name, initial, mech.Next)
+		return c.auth(h, name, initial, mech)
 	})
 }
 
-// auth is the exchange. next is nil for a mechanism without challenges.
-func (c *Client) auth(h *lease, name string, initial []byte, next func([]byte) ([]byte, error)) error {
-	shown := "AUTH " + name
-	line := shown
-	unsent := initial != nil
-	if unsent {
-		c.keepResponse(name, initial)
-		response := "="
-		if len(initial) > 0 {
-			response = base64.StdEncoding.EncodeToString(initial)
-		}
-		if len(line)+len(" ")+len(response)+len("\r\n") <= maxAuthLine {
-			line, unsent = line+" "+response, false
-		}
+// auth runs an exchange. mech is nil if there are no challenges.
+func (c *Client) auth(h *lease, name string, initial []byte, mech SASL) error {
+	x := &exchange{c: c, h: h, name: name, shown: "AUTH " + name, mech: mech}
+	if initial != nil {
+		x.keepSecrets("", initial)
 	}
-	if err := c.s.ready(h, shown); err != nil {
+	unsent, err := x.start(initial)
+	if err != nil {
 		return err
 	}
-	show := shown
-	if line != shown {
-		show += " ****"
-	}
-	if err := c.s.conn.send(line, show); err != nil {
-		return c.s.fail(h, err)
-	}
-	var failure string // the error challenge
 	for n := 0; ; n++ {
 		word, text, err := c.s.conn.reply()
 		switch {
 		case err != nil:
-			return c.s.refuse(h, shown, text, err)
+			return c.s.refuse(h, x.shown, text, err)
 		case word == "-ERR":
-			e := serverError(shown, text)
-			e.Detail = c.s.conn.redact(failure)
-			return e
+			refused := serverError(x.shown, text)
+			refused.Detail = c.s.conn.redact(x.failure)
+			return refused
 		case word == "+OK" && !unsent:
-			return c.loggedIn(nil)
+			return x.succeed(text)
 		}
-		var response []byte
+		response := initial
 		switch {
 		case unsent: // also after a +OK where + is due
-			response, unsent = initial, false
+			unsent = false
 		case n == maxChallenges:
-			return c.cancel(h, shown, &ProtocolError{Command: shown, Reason: "too many challenges"})
+			return x.cancel(&ProtocolError{Command: x.shown, Reason: "too many challenges"})
 		default:
-			challenge, err := base64.StdEncoding.DecodeString(text)
-			if err != nil || strings.Contains(text, "\r") { // the decoder skips a CR
-				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: c.s.conn.quoted([]byte(text)), Reason: "challenge is not base64"})
+			if response, err = x.respond(text); err != nil {
+				return err
 			}
-			if name == "XOAUTH2" || name == "OAUTHBEARER" {
-				failure = string(challenge)
-			}
-			if next == nil {
-				return c.cancel(h, shown, &ProtocolError{Command: shown, Line: c.s.conn.quoted(challenge), Reason: "unexpected challenge"})
-			}
-			response, err = c.consult(h, next, challenge)
-			if broken := c.s.resume(h); broken != nil {
-				return broken
-			}
-			if err != nil {
-				e := c.cancel(h, shown, commandFailed(shown, err))
-				var refused *ServerError
-				if errors.As(e, &refused) {
-					refused.Detail = c.s.conn.redact(failure)
-				}
-				return e
-			}
-			c.keepResponse(name, response)
 		}
 		if err := c.s.conn.send(base64.StdEncoding.EncodeToString(response), "****"); err != nil {
 			return c.s.fail(h, err)
@@ -121,38 +89,113 @@ func (c *Client) auth(h *lease, name string, initial []byte, next func([]byte) (
 	}
 }
 
-// consult asks the mechanism, which may ask a person. One that panics leaves the server waiting for a response, which the next
-// command must not become.
-func (c *Client) consult(h *lease, next func([]byte) ([]byte, error), challenge []byte) (response []byte, err error) {
-	c.s.park(h)
+// exchange is one AUTH command.
+type exchange struct {
+	c       *Client
+	h       *lease
+	name    string // of the mechanism
+	shown   string // the command
+	mech    SASL
+	failure string // the error challenge of XOAUTH2 and OAUTHBEARER, decoded
+	steps   int    // responses so far
+}
+
+// start sends the AUTH line, with the initial response if there is room for it.
+func (x *exchange) start(initial []byte) (unsent bool, err error) {
+	line, shown := x.shown, x.shown
+	if initial != nil {
+		response := "="
+		if len(initial) > 0 {
+			response = base64.StdEncoding.EncodeToString(initial)
+		}
+		if unsent = len(line)+len(" ")+len(response)+len("\r\n") > maxAuthLine; !unsent {
+			line += " " + response
+			shown += " ****"
+		}
+	}
+	if err := x.c.s.ready(x.h, x.shown); err != nil {
+		return unsent, err
+	}
+	if err := x.c.s.conn.send(line, shown); err != nil {
+		return unsent, x.c.s.fail(x.h, err)
+	}
+	return unsent, nil
+}
+
+// respond asks the mechanism for the response to a challenge. An error has ended the exchange.
+func (x *exchange) respond(text string) (response []byte, err error) {
+	conn := x.c.s.conn
+	challenge, err := base64.StdEncoding.DecodeString(text)
+	switch {
+	case err != nil || strings.Contains(text, "\r"): // the decoder skips a CR
+		return nil, x.cancel(&ProtocolError{Command: x.shown, Line: conn.quoted([]byte(text)), Reason: "challenge is not base64"})
+	case x.mech == nil:
+		return nil, x.cancel(&ProtocolError{Command: x.shown, Line: conn.quoted(challenge), Reason: "unexpected challenge"})
+	}
+	if x.name == "XOAUTH2" || x.name == "OAUTHBEARER" {
+		x.failure = string(challenge)
+	}
+	closed := x.consult(func() { response, err = x.mech.Next(challenge) })
+	switch {
+	case closed != nil:
+		return nil, closed
+	case err != nil:
+		return nil, x.cancel(commandFailed(x.shown, err))
+	}
+	x.keepSecrets(string(challenge), response)
+	return response, nil
+}
+
+// succeed ends an exchange that the server says has succeeded.
+func (x *exchange) succeed(text string) error {
+	if mech, ok := x.mech.(interface{ Done() bool }); ok {
+		done := false
+		if err := x.consult(func() { done = mech.Done() }); err != nil {
+			return err
+		}
+		if !done { // the server has not proved who it is: nothing that it says can be trusted
+			return x.c.s.fail(x.h, &ProtocolError{Command: x.shown, Line: x.c.s.conn.quoted([]byte("+OK " + text)), Reason: "+OK before the end of the exchange"})
+		}
+	}
+	return x.c.loggedIn(nil)
+}
+
+// consult calls the mechanism, which may ask a person. If it panics, the server waits for a response, which the next command
+// must not become. It returns an error if the session has been closed meanwhile.
+func (x *exchange) consult(fn func()) error {
+	x.c.s.park(x.h)
 	returned := false
 	defer func() {
 		if !returned {
-			c.s.shut(commandFailed(h.name, errors.New("SASL mechanism panicked")))
+			x.c.s.shut(commandFailed(x.shown, errors.New("SASL mechanism panicked")))
 		}
 	}()
-	response, err = next(challenge)
+	fn()
 	returned = true
-	return response, err
+	return x.c.s.resume(x.h)
 }
 
-// cancel ends the exchange, because of cause, and joins the server's answer to it.
-func (c *Client) cancel(h *lease, shown string, cause error) error {
-	if err := c.s.conn.send("*", "*"); err != nil {
-		return errors.Join(cause, c.s.fail(h, err))
+// cancel cancels the exchange because of cause, and joins the server's response to it.
+func (x *exchange) cancel(cause error) error {
+	if err := x.c.s.conn.send("*", "*"); err != nil {
+		return errors.Join(cause, x.c.s.fail(x.h, err))
 	}
-	text, err := c.s.answer(h, shown)
-	if err == nil { // logged in after all, or out of step
-		err = c.s.fail(h, &ProtocolError{Command: shown, Line: c.s.conn.quoted([]byte(text)), Reason: "+OK to a canceled exchange"})
+	text, err := x.c.s.answer(x.h, x.shown)
+	refused := new(ServerError)
+	switch {
+	case errors.As(err, &refused):
+		refused.Detail = x.c.s.conn.redact(x.failure)
+	case err == nil: // logged in after all, or out of sync
+		err = x.c.s.fail(x.h, &ProtocolError{Command: x.shown, Line: x.c.s.conn.quoted([]byte(text)), Reason: "+OK to a canceled exchange"})
 	}
 	return errors.Join(cause, err)
 }
 
-// keepResponse notes what in a response is secret.
-func (c *Client) keepResponse(mechanism string, response []byte) {
+// keepSecrets notes what in a response is secret.
+func (x *exchange) keepSecrets(challenge string, response []byte) {
 	s := string(response)
 	secret := s
-	switch mechanism {
+	switch x.name {
 	case "PLAIN":
 		secret = s[strings.LastIndexByte(s, 0)+1:]
 	case "XOAUTH2", "OAUTHBEARER":
@@ -161,7 +204,8 @@ func (c *Client) keepResponse(mechanism string, response []byte) {
 	case "CRAM-MD5":
 		secret = s[strings.LastIndexByte(s, ' ')+1:]
 	}
-	c.s.conn.keepSecret(s, secret)
+	x.steps++
+	x.c.s.conn.keepSecret(s, secret)
 }
 
 // XOAUTH2 is the mechanism of Google and Microsoft for OAuth 2.0 bearer tokens.

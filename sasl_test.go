@@ -237,6 +237,92 @@ func TestErrorChallenge(t *testing.T) {
 	})
 }
 
+// proving is a mechanism that knows whether the server has proved itself.
+type proving struct {
+	mechanism
+	proof string // the challenge after which it is done
+	done  func() bool
+}
+
+func (m *proving) Done() bool {
+	if m.done != nil {
+		return m.done()
+	}
+	return len(m.challenges) > 0 && m.challenges[len(m.challenges)-1] == m.proof
+}
+
+// TestAuthDone has the server report success before, and after, it has proved that it knows the secret.
+func TestAuthDone(t *testing.T) {
+	first := in64("r=abcdef,s=salt,i=4096")
+	long := strings.Repeat("x", 200)
+	for name, test := range map[string]struct {
+		initial    []byte
+		transcript string
+		ok         bool
+	}{
+		"proof and +OK": {[]byte("n,,n=u,r=abc"), `
+			C: AUTH SCRAM-SHA-256 ` + in64("n,,n=u,r=abc") + `
+			S: + ` + first + `
+			C: ` + in64("c=biws,r=abcdef,p=cHJvb2Y=") + `
+			S: + ` + in64("v=proof") + `
+			C: 
+			S: +OK`, true},
+		"+OK at once": {[]byte("n,,n=u,r=abc"), `
+			C: AUTH SCRAM-SHA-256 ` + in64("n,,n=u,r=abc") + `
+			S: +OK welcome
+			!expect-close`, false},
+		"+OK for the proof": {[]byte("n,,n=u,r=abc"), `
+			C: AUTH SCRAM-SHA-256 ` + in64("n,,n=u,r=abc") + `
+			S: + ` + first + `
+			C: ` + in64("c=biws,r=abcdef,p=cHJvb2Y=") + `
+			S: +OK welcome
+			!expect-close`, false},
+		"no initial response": {nil, `
+			C: AUTH SCRAM-SHA-256
+			S: +OK welcome
+			!expect-close`, false},
+		"+OK for +, and then for the proof": {[]byte(long), `
+			C: AUTH SCRAM-SHA-256
+			S: +OK
+			C: ` + in64(long) + `
+			S: +OK welcome
+			!expect-close`, false},
+		"refused": {[]byte("n,,n=u,r=abc"), `
+			C: AUTH SCRAM-SHA-256 ` + in64("n,,n=u,r=abc") + `
+			S: -ERR no`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dialogue(t, nil, test.transcript)
+			mech := &proving{mechanism{name: "SCRAM-SHA-256", initial: test.initial, responses: []string{"c=biws,r=abcdef,p=cHJvb2Y=", ""}}, "v=proof", nil}
+			err := c.Auth(background, mech)
+			switch {
+			case name == "refused":
+				refusedWith("AUTH SCRAM-SHA-256", "no")(t, err)
+			case test.ok:
+				must(t, err)
+			default:
+				if protocol := wantProtocolError(t, err); protocol.Command != "AUTH SCRAM-SHA-256" || protocol.Line != "+OK welcome" {
+					t.Errorf("error %#v", protocol)
+				}
+				wantError(t, c.Noop(background), ErrClosed)
+			}
+		})
+	}
+	t.Run("closed meanwhile", func(t *testing.T) {
+		c := dialogue(t, nil, "\nC: AUTH X\nS: +OK\n!expect-close")
+		err := c.Auth(background, &proving{mechanism{name: "X"}, "", func() bool { c.Close(); return true }})
+		wantError(t, err, ErrClosed)
+	})
+	t.Run("a panic", func(t *testing.T) {
+		c := dialogue(t, nil, "\nC: AUTH X\nS: +OK\n!expect-close")
+		func() {
+			defer func() { recover() }()
+			c.Auth(background, &proving{mechanism{name: "X"}, "", func() bool { panic("no more") }})
+		}()
+		wantError(t, c.Noop(background), ErrClosed)
+	})
+}
+
 func TestXOAUTH2RefusesControlCharacters(t *testing.T) {
 	for _, bad := range []string{"a\x01b", "a\r\n", "\x00"} {
 		if _, _, err := XOAUTH2(bad, "t").Start(); err == nil {
