@@ -141,9 +141,15 @@ func (f *firstReads) Read(p []byte) (int, error) {
 
 func (f *firstReads) done() { f.data, f.over = nil, true }
 
-// isTLSRecord reports whether data begins with a TLS record: an alert, or a part of the handshake.
+// isTLSRecord reports whether data begins as a TLS record does: an alert, or a part of the handshake.
 func isTLSRecord(data []byte) bool {
-	return len(data) >= 3 && (data[0] == 0x15 || data[0] == 0x16) && data[1] == 3 && data[2] <= 4
+	switch {
+	case len(data) == 0 || data[0] != 0x15 && data[0] != 0x16:
+		return false
+	case len(data) > 1 && data[1] != 3:
+		return false
+	}
+	return len(data) < 3 || data[2] <= 4
 }
 
 // closeNotifyTime limits the wait for a peer that does not read.

@@ -304,7 +304,7 @@ func TestErrorsNameTheCommand(t *testing.T) {
 		{"RETR 2", capa + "PIPELINING\nS: .\nC: RETR 1\nC: RETR 2\nC: RETR 3\nS: +OK\nS: .", retrAll},
 		{"RETR 3", capa + "PIPELINING\nS: .\nC: RETR 1\nC: RETR 2\nC: RETR 3\nS: +OK\nS: .\nS: -ERR", retrAll},
 		{"RETR 2", capa + "PIPELINING\nS: .\nC: RETR 1\nC: RETR 2\nC: RETR 3\nS: +OK\nS: .", breakOut},
-		{"TOP 1 5", "\nC: TOP 1 5", func(c *Client) error { return all(c.TopAll(background, []int{1}, 5)) }},
+		{"TOP 1 5", "\nC: CAPA\nS: -ERR\nC: TOP 1 5", func(c *Client) error { return all(c.TopAll(background, []int{1}, 5)) }},
 		{"DELE 2", "\nC: CAPA\nS: -ERR\nC: DELE 1\nS: +OK\nC: DELE 2", func(c *Client) error { return c.DeleAll(background, []int{1, 2}) }},
 		{"DELE 2", capa + "PIPELINING\nS: .\nC: DELE 1\nC: DELE 2\nS: +OK", func(c *Client) error { return c.DeleAll(background, []int{1, 2}) }},
 	} {

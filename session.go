@@ -473,7 +473,7 @@ func (s *session) ready(h *lease, shown string) error {
 	case !h.sent && !h.released && h.ctx.Err() != nil:
 		return notSent(h.name, h.ctx.Err())
 	}
-	h.sent, h.command = true, strings.TrimSuffix(shown, " ****")
+	h.sent, h.command = true, shown
 	return nil
 }
 
