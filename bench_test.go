@@ -232,6 +232,7 @@ type memConn struct {
 func (m *memConn) Write(p []byte) (int, error)     { m.rest = m.answer; return len(p), nil }
 func (m *memConn) Close() error                    { return nil }
 func (m *memConn) SetReadDeadline(time.Time) error { return nil }
+func (m *memConn) SetDeadline(time.Time) error     { return nil }
 
 func (m *memConn) Read(p []byte) (int, error) {
 	if len(m.rest) == 0 {

@@ -30,8 +30,9 @@ type Listing[T Entry | UID] struct {
 	changed  sync.Cond  // of reading, sealed and stopped, and when a chunk arrives
 	reading  bool       // a goroutine owns pump
 	queue    []chunk[T] // arrived and not yet taken
-	spare    []T        // an empty slice to be used again
-	held     int        // bytes in queue
+	first    [1]chunk[T]
+	spare    []T // an empty slice to be used again
+	held     int // bytes in queue
 	maxHeld  int
 	sealed   bool  // nothing more will arrive
 	fault    error // why, once the entries before have been taken
@@ -58,6 +59,7 @@ func newListing[T Entry | UID](c *Client, ctx context.Context, command string, f
 	l.lease = lease{ctx: ctx, name: command, hint: "Stop it"}
 	l.pump = pump[T]{conn: c.s.conn, command: command, form: form, max: c.opts.MaxEntries}
 	l.changed.L = &l.mu
+	l.queue = l.first[:0]
 	return l
 }
 
@@ -317,7 +319,9 @@ func (l *Listing[T]) unlocked(fn func()) {
 func (l *Listing[T]) takeLocked() []T {
 	c := l.queue[0]
 	l.queue[0] = chunk[T]{}
-	l.queue = l.queue[1:]
+	if l.queue = l.queue[1:]; len(l.queue) == 0 {
+		l.queue = l.first[:0]
+	}
 	l.held -= c.bytes
 	l.inHand++
 	return c.entries
