@@ -21,7 +21,7 @@ import (
 // error wraps every refusal, the final one first. A challenge that came before STLS is discarded.
 func (c *Client) Login(ctx context.Context, user, password string) error {
 	if err := checkText("login", user, password); err != nil {
-		return err
+		return c.s.refused(ctx, err)
 	}
 	return c.s.do(ctx, "login", func(h *lease) error { return c.login(h, user, password) })
 }
@@ -63,7 +63,7 @@ func (c *Client) login(h *lease, user, password string) error {
 // User names the mailbox; Pass must follow.
 func (c *Client) User(ctx context.Context, name string) error {
 	if err := checkText("USER", name); err != nil {
-		return err
+		return c.s.refused(ctx, err)
 	}
 	_, err := c.s.cmd(ctx, "USER "+name)
 	return err
@@ -73,7 +73,7 @@ func (c *Client) User(ctx context.Context, name string) error {
 // unless Options.AllowInsecureLogin is set.
 func (c *Client) Pass(ctx context.Context, password string) error {
 	if err := checkText("PASS", password); err != nil {
-		return err
+		return c.s.refused(ctx, err)
 	}
 	return c.s.do(ctx, "PASS", func(h *lease) error {
 		if !c.mayShowSecrets() {
@@ -93,7 +93,7 @@ func (c *Client) pass(h *lease, password string) error {
 // nothing is sent. MD5 is weak: it hides the secret from who listens, not from who can search for it.
 func (c *Client) APOP(ctx context.Context, user, secret string) error {
 	if err := checkText("APOP", user, secret); err != nil {
-		return err
+		return c.s.refused(ctx, err)
 	}
 	return c.s.do(ctx, "APOP", func(h *lease) error {
 		challenge := c.Challenge()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // The window bounds the commands in flight. It starts small, so that breaking out early leaves little to be drained, and grows
@@ -37,7 +38,7 @@ func (c *Client) RetrAll(ctx context.Context, numbers []int) iter.Seq2[*Message,
 func (c *Client) TopAll(ctx context.Context, numbers []int, lines int) iter.Seq2[*Message, error] {
 	if lines < 0 {
 		err := invalidArgument("TOP", fmt.Sprintf("negative line count %d", lines))
-		return func(yield func(*Message, error) bool) { yield(&Message{err: err}, err) }
+		return func(yield func(*Message, error) bool) { yield(&Message{err: err}, c.s.refused(ctx, err)) }
 	}
 	return c.messages(ctx, "TOP", numbers, func(n int) string { return topCommand(n, lines) })
 }
@@ -126,13 +127,14 @@ type batch struct {
 	done    int   // responses
 	size    int64 // of a message, in octets, as expected from those seen
 	stopped bool
+	sentAt  []time.Time // of the commands in flight, in a ring, if the session is observed
 }
 
 // beginBatch acquires the lease and starts sending. Without numbers it returns nil and nil.
 func (c *Client) beginBatch(ctx context.Context, verb string, numbers []int, bodies bool, command func(n int) string) (*batch, error) {
 	for _, n := range numbers {
 		if n < 1 {
-			return nil, invalidArgument(verb, invalidNumber(n))
+			return nil, c.s.refused(ctx, invalidArgument(verb, invalidNumber(n)))
 		}
 	}
 	if len(numbers) == 0 {
@@ -173,9 +175,13 @@ func (b *batch) start(c *Client) error {
 	if err := b.s.ready(&b.lease, b.lease.name); err != nil {
 		return err
 	}
+	b.lease.event = observation{} // each response starts its own
 	b.size = b.s.conn.messageSize
 	b.s.conn.discardBuffered()
 	b.s.conn.sock.UnboundWrites(true)
+	if b.s.observe != nil {
+		b.sentAt = make([]time.Time, maxWindow)
+	}
 	b.written = make(chan struct{})
 	b.release = context.AfterFunc(b.s.ended, b.stop)
 	b.s.background(b.writeAhead)
@@ -209,6 +215,7 @@ func (b *batch) writeAhead() {
 			b.issued = max(first, min(b.done+b.window(), len(b.numbers)))
 		}
 		last := b.issued
+		b.noteSentLocked(first, last)
 		b.mu.Unlock()
 		if first == last {
 			b.lost = nil
@@ -239,8 +246,11 @@ func (b *batch) answer(number int, m *Message) error {
 		b.issued++
 		text, err = b.s.ask(&b.lease, command, command)
 	} else {
-		b.s.answering(&b.lease, command)
+		b.expect(command)
 		text, err = b.s.answer(&b.lease, command)
+		if err != nil || !b.bodies {
+			b.s.observed(&b.lease, err)
+		}
 	}
 	if asked := b.answered(); !asked && (err == nil || isServerError(err)) {
 		err = b.s.fail(&b.lease, &ProtocolError{Command: command, Reason: "response received before command was sent"})
@@ -254,6 +264,42 @@ func (b *batch) answer(number int, m *Message) error {
 		b.s.park(&b.lease)
 	}
 	return err
+}
+
+// expect prepares for the response to a command that was sent ahead.
+func (b *batch) expect(command string) {
+	b.s.answering(&b.lease, command)
+	b.s.observes(&b.lease, command)
+	if b.sentAt != nil {
+		b.mu.Lock()
+		b.lease.event.Sent = b.sentAt[b.done%maxWindow]
+		b.mu.Unlock()
+	}
+}
+
+// noteSentLocked notes when commands are sent.
+func (b *batch) noteSentLocked(first, last int) {
+	if b.sentAt == nil {
+		return
+	}
+	for i := first; i < last; i++ {
+		b.sentAt[i%maxWindow] = time.Now()
+	}
+}
+
+// lose ends the events of the commands that will not be answered. Nothing may be sent any more.
+func (b *batch) lose(cause error) {
+	if b.sentAt == nil || b.s.err() == nil { // without an error, the lease was evicted and is being drained
+		return
+	}
+	b.mu.Lock()
+	first, last := b.done, b.issued
+	b.mu.Unlock()
+	for _, n := range b.numbers[min(first, last):last] {
+		b.expect(b.command(n))
+		b.s.observed(&b.lease, cause)
+		b.answered()
+	}
 }
 
 // answered counts a response, and reports whether its command had been sent: a server that sends more responses than it
@@ -311,12 +357,15 @@ func (b *batch) end() error {
 	if b.release != nil {
 		b.release()
 	}
-	if b.s.resume(&b.lease) != nil {
+	if err := b.s.resume(&b.lease); err != nil {
 		b.stop()
+		b.lose(err)
 		return nil
 	}
 	if err := b.drain(); err != nil {
-		return b.s.fail(&b.lease, err)
+		err = b.s.fail(&b.lease, err)
+		b.lose(err)
+		return err
 	}
 	b.s.release(&b.lease)
 	return nil
@@ -339,8 +388,9 @@ func (b *batch) drain() error {
 	}
 	for b.done < b.issued {
 		command := b.command(b.numbers[b.done])
-		b.s.answering(&b.lease, command)
+		b.expect(command)
 		word, text, err := b.s.conn.status()
+		b.s.answered(&b.lease)
 		if err != nil {
 			return noStatus(command, text, err)
 		}
@@ -349,7 +399,13 @@ func (b *batch) drain() error {
 			if err := rest.drain(); err != nil {
 				return err
 			}
+			b.lease.event.Octets = rest.octets
 		}
+		var refused error
+		if word == "-ERR" {
+			refused = serverError(command, text)
+		}
+		b.s.observed(&b.lease, refused)
 		b.answered()
 	}
 	if b.written != nil {

@@ -118,6 +118,7 @@ func (c *Client) askLines(h *lease, command string, each func(line string)) (tex
 		}
 		c.s.conn.debug("S: ", string(line))
 		if string(line) == "." {
+			h.event.Octets = octets
 			return text, nil
 		}
 		if n == maxCapabilities {
@@ -142,7 +143,7 @@ func (c *Client) UTF8(ctx context.Context) error {
 // Lang asks the server to write its texts in a language; "*" is its default (RFC 6856, section 3).
 func (c *Client) Lang(ctx context.Context, tag string) error {
 	if tag == "" {
-		return invalidArgument("LANG", "empty language tag")
+		return c.s.refused(ctx, invalidArgument("LANG", "empty language tag"))
 	}
 	_, err := c.Cmd(ctx, "LANG", tag)
 	return err

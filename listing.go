@@ -387,6 +387,10 @@ func (l *Listing[T]) read() {
 	l.spare = nil
 	l.mu.Unlock()
 	c, fault, err := l.pump.read(into)
+	l.lease.event.Octets = l.pump.octets
+	if fault != nil {
+		l.lease.result = fault
+	}
 	switch {
 	case err != nil:
 		l.arrive(c, false, nil)

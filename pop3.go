@@ -39,6 +39,9 @@ type Options struct {
 	// Logger hears of octets that came unasked and of TLS. nil: nobody does. Like DebugWriter it is called in the middle of a
 	// command: it must neither use the Client nor panic.
 	Logger *slog.Logger
+	// Observe is called once for each command, when the command and its response are over: for metrics and traces. If nil,
+	// nothing is observed. It may be called from several goroutines.
+	Observe func(ctx context.Context, e Event)
 	// DebugWriter gets the dialogue as "C: " and "S: " lines; secrets replaced, bodies as [N octets]. nil: none.
 	// Writes are not concurrent.
 	DebugWriter io.Writer
@@ -150,7 +153,7 @@ func NewClient(ctx context.Context, conn net.Conn, opts *Options) (*Client, erro
 
 func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS bool) (*Client, error) {
 	c := &Client{opts: o, host: host}
-	c.s = newSession(newConn(nc, &o), o.StallTimeout)
+	c.s = newSession(newConn(nc, &o), &o)
 	h := &lease{ctx: ctx, name: "greeting", command: "greeting", sent: true}
 	if err := c.s.acquire(h); err != nil {
 		c.s.shut(err)
@@ -171,6 +174,7 @@ func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS
 // welcome reads the greeting.
 func (c *Client) welcome(h *lease, overTLS bool) error {
 	c.s.watch(h)
+	c.s.observes(h, h.name)
 	if overTLS {
 		c.s.answering(h, "TLS handshake")
 		if err := c.s.conn.startTLS(h.ctx, c.tlsConfig(nil)); err != nil {
@@ -292,7 +296,7 @@ func (c *Client) UID(ctx context.Context, number int) (string, error) {
 func (c *Client) one(ctx context.Context, verb string, number int) (command, text string, err error) {
 	command = verb + " " + strconv.Itoa(number)
 	if err := checkNumber(command, number); err != nil {
-		return command, "", err
+		return command, "", c.s.refused(ctx, err)
 	}
 	text, err = c.s.cmd(ctx, command)
 	return command, text, err
@@ -307,7 +311,7 @@ func (c *Client) malformed(command, line, reason string) error {
 func (c *Client) Retr(ctx context.Context, number int) (*Message, error) {
 	command := "RETR " + strconv.Itoa(number)
 	if err := checkNumber(command, number); err != nil {
-		return nil, err
+		return nil, c.s.refused(ctx, err)
 	}
 	return c.open(ctx, number, command)
 }
@@ -316,10 +320,10 @@ func (c *Client) Retr(ctx context.Context, number int) (*Message, error) {
 func (c *Client) Top(ctx context.Context, number, lines int) (*Message, error) {
 	command := topCommand(number, lines)
 	if err := checkNumber(command, number); err != nil {
-		return nil, err
+		return nil, c.s.refused(ctx, err)
 	}
 	if lines < 0 {
-		return nil, invalidArgument(command, fmt.Sprintf("negative line count %d", lines))
+		return nil, c.s.refused(ctx, invalidArgument(command, fmt.Sprintf("negative line count %d", lines)))
 	}
 	return c.open(ctx, number, command)
 }
@@ -356,13 +360,13 @@ func (c *Client) Rset(ctx context.Context) error {
 func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text string, err error) {
 	line, err := commandLine(command, args)
 	if err != nil {
-		return "", err
+		return "", c.s.refused(ctx, err)
 	}
 	switch verb := strings.ToUpper(command); verb {
 	case "STLS":
-		return "", invalidArgument(verb, "use StartTLS")
+		return "", c.s.refused(ctx, invalidArgument(verb, "use StartTLS"))
 	case "AUTH":
-		return "", invalidArgument(verb, "use Auth")
+		return "", c.s.refused(ctx, invalidArgument(verb, "use Auth"))
 	case "PASS", "APOP":
 		err = c.s.do(ctx, verb, func(h *lease) error {
 			if verb == "PASS" && !c.mayShowSecrets() {
@@ -382,15 +386,15 @@ func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text 
 func (c *Client) CmdMultiline(ctx context.Context, command string, args ...string) (*Message, error) {
 	line, err := commandLine(command, args)
 	if err != nil {
-		return nil, err
+		return nil, c.s.refused(ctx, err)
 	}
 	switch verb := strings.ToUpper(command); verb {
 	case "AUTH":
 		if len(args) > 0 {
-			return nil, invalidArgument(verb, "use Auth")
+			return nil, c.s.refused(ctx, invalidArgument(verb, "use Auth"))
 		}
 	case "STLS", "PASS", "APOP":
-		return nil, invalidArgument(verb, "no multi-line response")
+		return nil, c.s.refused(ctx, invalidArgument(verb, "no multi-line response"))
 	}
 	return c.open(ctx, 0, line)
 }
@@ -435,6 +439,7 @@ func (c *Client) Quit(ctx context.Context) error {
 	returned := false
 	defer c.s.closeOnPanic(&returned)
 	_, err := c.s.ask(h, "QUIT", "QUIT")
+	h.result = err
 	if errors.Is(err, ErrNotSent) {
 		c.s.release(h)
 	} else {

@@ -36,11 +36,11 @@ var showsSecret = []string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}
 func (c *Client) Auth(ctx context.Context, mech SASL) error {
 	name, initial, err := mech.Start()
 	if err != nil {
-		return notSent("AUTH", err)
+		return c.s.refused(ctx, notSent("AUTH", err))
 	}
 	name = strings.ToUpper(name)
 	if name == "" || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
-		return invalidArgument("AUTH", fmt.Sprintf("invalid mechanism name %q", name))
+		return c.s.refused(ctx, invalidArgument("AUTH", fmt.Sprintf("invalid mechanism name %q", name)))
 	}
 	return c.s.do(ctx, "AUTH "+name, func(h *lease) error {
 		if slices.Contains(showsSecret, name) && !c.mayShowSecrets() {
@@ -62,6 +62,7 @@ func (c *Client) auth(h *lease, name string, initial []byte, mech SASL) error {
 	}
 	for n := 0; ; n++ {
 		word, text, err := c.s.conn.reply()
+		c.s.answered(h)
 		switch {
 		case err != nil:
 			return c.s.refuse(h, x.shown, text, err)
@@ -119,6 +120,7 @@ func (x *exchange) start(initial []byte) (unsent bool, err error) {
 	if err := x.c.s.conn.send(line, shown); err != nil {
 		return unsent, x.c.s.fail(x.h, err)
 	}
+	x.c.s.wrote(x.h)
 	return unsent, nil
 }
 

@@ -39,12 +39,13 @@ import (
 //  7. Before a command is written while none is in flight, send discards unsolicited data. Data that is already buffered
 //     is discarded also within an exchange.
 type session struct {
-	conn   *conn
-	sem    *semaphore.Weighted
-	stall  time.Duration
-	closed chan struct{}   // closed by Client.Close
-	ended  context.Context // canceled when cause is set
-	end    context.CancelFunc
+	conn    *conn
+	sem     *semaphore.Weighted
+	stall   time.Duration
+	observe func(context.Context, Event) // nil if nothing observes
+	closed  chan struct{}                // closed by Client.Close
+	ended   context.Context              // canceled when cause is set
+	end     context.CancelFunc
 
 	mu      sync.Mutex // guards the following fields and those of leases
 	holder  *lease
@@ -74,6 +75,12 @@ type lease struct {
 	probe bool    // unsolicited data is looked for before each command
 	resp  drainer // the open multi-line response; nil if there is none
 
+	// Used while the lease is active.
+	queued   time.Time // when it was asked for, if the session is observed
+	event    observation
+	observed bool  // an event has been started
+	result   error // of the command in flight, for its event
+
 	// Guarded by session.mu.
 	state    leaseState
 	err      error     // why it ended early
@@ -96,14 +103,26 @@ func (h *lease) labelLocked() string {
 // A drainer is a response that can be read to its end, and discarded, by a goroutine that does not want it. The lease must be active.
 type drainer interface{ drain() error }
 
-func newSession(c *conn, stall time.Duration) *session {
-	s := &session{conn: c, sem: semaphore.NewWeighted(1), stall: stall, closed: make(chan struct{})}
+func newSession(c *conn, o *Options) *session {
+	s := &session{conn: c, sem: semaphore.NewWeighted(1), stall: o.StallTimeout, observe: o.Observe, closed: make(chan struct{})}
 	s.ended, s.end = context.WithCancel(context.Background())
 	return s
 }
 
 // acquire waits for the lease. On success it is active, and the caller must call release, park or fail.
 func (s *session) acquire(h *lease) error {
+	if s.observe != nil {
+		h.queued = time.Now()
+	}
+	err := s.admit(h)
+	if err != nil {
+		s.observes(h, h.name)
+		s.observed(h, err)
+	}
+	return err
+}
+
+func (s *session) admit(h *lease) error {
 	if err := h.ctx.Err(); err != nil {
 		return notSent(h.name, err)
 	}
@@ -207,7 +226,8 @@ func (s *session) evictLocked() {
 	h := s.holder
 	h.state, h.err = done, ErrClosed
 	s.conn.detach() // the holder's Writer may be using the buffer
-	rest := &lease{name: h.name, command: h.command, state: active}
+	rest := &lease{ctx: context.WithoutCancel(h.ctx), name: h.name, command: h.command, state: active, event: h.event}
+	h.event = observation{}
 	s.holder = rest
 	s.background(func() {
 		if err := h.resp.drain(); err != nil {
@@ -266,13 +286,15 @@ func (s *session) park(h *lease) {
 func (s *session) release(h *lease) {
 	s.conn.returnBuffer()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.releaseLocked(h)
+	s.mu.Unlock()
+	s.observed(h, h.result)
 }
 
 // endResponse ends one response: a batch keeps its lease.
 func (s *session) endResponse(h *lease) {
 	if h.batch != nil {
+		s.observed(h, nil)
 		s.park(h)
 		return
 	}
@@ -292,45 +314,49 @@ func (s *session) releaseLocked(h *lease) {
 // earlier one that led to err.
 func (s *session) fail(h *lease, err error) error {
 	s.mu.Lock()
-	first := s.closeLocked(s.conn.explain(h.command, err))
+	after := s.closeLocked(s.conn.explain(h.command, err))
 	s.conn.buf, s.conn.r, s.conn.w = nil, 0, 0
 	h.err = s.cause
 	s.releaseLocked(h)
 	cause := s.cause
 	s.mu.Unlock()
-	if first {
-		s.conn.sock.Close()
-	}
+	after()
+	s.observed(h, cause)
 	return cause
 }
 
-// closeLocked makes cause the error that closed the session, unless it has been closed before. If so it returns true, and the
-// caller must close the socket once it has unlocked mu.
-func (s *session) closeLocked(cause error) bool {
+// closeLocked makes cause the error that closed the session, unless it has been closed before. The caller must call the
+// returned function once it has unlocked mu: it closes the socket.
+func (s *session) closeLocked(cause error) (after func() error) {
 	if s.cause != nil {
-		return false
+		return func() error { return nil }
 	}
 	s.cause = cause
 	s.end()
 	if s.unwatch != nil {
 		s.unwatch()
 	}
-	if h := s.holder; h != nil && h.state == parked {
-		h.err = cause
-		s.releaseLocked(h)
+	h := s.holder
+	if h == nil || h.state != parked {
+		return s.conn.sock.Close
 	}
-	return true
+	h.err = cause
+	event := h.event
+	h.event = observation{}
+	s.releaseLocked(h)
+	return func() error {
+		err := s.conn.sock.Close()
+		s.observed(&lease{ctx: h.ctx, event: event}, cause)
+		return err
+	}
 }
 
 // shut closes the session because of cause, from any goroutine.
 func (s *session) shut(cause error) error {
 	s.mu.Lock()
-	first := s.closeLocked(cause)
+	after := s.closeLocked(cause)
 	s.mu.Unlock()
-	if !first {
-		return nil
-	}
-	return s.conn.sock.Close()
+	return after()
 }
 
 // close is Client.Close.
@@ -404,29 +430,27 @@ func (s *session) contextDone(done <-chan struct{}) {
 	if s.watched == done {
 		s.watched, s.unwatch = nil, nil
 	}
-	h := s.holder
-	first := false
-	switch {
-	case h == nil || h.ctx == nil || h.ctx.Done() != done || h.released:
+	after := func() error { return nil }
+	switch h := s.holder; {
+	case h == nil || h.ctx.Done() != done || h.released:
 	case h.sent:
-		first = s.closeLocked(&commandError{h.labelLocked(), h.ctx.Err().Error(), h.ctx.Err()})
+		after = s.closeLocked(&commandError{h.labelLocked(), h.ctx.Err().Error(), h.ctx.Err()})
 	default:
 		time.AfterFunc(probeGrace, func() { s.abandonUnsent(h) })
 	}
 	s.mu.Unlock()
-	if first {
-		s.conn.sock.Close()
-	}
+	after()
 }
 
 // abandonUnsent closes the session if h is still about to send its first command.
 func (s *session) abandonUnsent(h *lease) {
 	s.mu.Lock()
-	first := s.holder == h && h.state == active && !h.sent && s.closeLocked(notSent(h.name, h.ctx.Err()))
-	s.mu.Unlock()
-	if first {
-		s.conn.sock.Close()
+	after := func() error { return nil }
+	if s.holder == h && h.state == active && !h.sent {
+		after = s.closeLocked(notSent(h.name, h.ctx.Err()))
 	}
+	s.mu.Unlock()
+	after()
 }
 
 // releaseContext ends what h.ctx means for the session, before the lease ends.
@@ -449,6 +473,7 @@ func alwaysProbed(command string) bool {
 // ready prepares for writing a command while none is in flight: it discards unsolicited data, and checks h.ctx and the
 // session for the last time. An error is that of a command of which nothing was written, if it is the first of its lease.
 func (s *session) ready(h *lease, shown string) error {
+	s.observes(h, shown)
 	s.mu.Lock()
 	s.watchLocked(h)
 	probe := h.probe || !s.used || alwaysProbed(shown)
@@ -485,6 +510,7 @@ func (s *session) send(h *lease, line, shown string) error {
 	if err := s.conn.send(line, shown); err != nil {
 		return s.fail(h, err)
 	}
+	s.wrote(h)
 	return nil
 }
 
@@ -493,13 +519,18 @@ func (s *session) ask(h *lease, line, shown string) (text string, err error) {
 	if err := s.send(h, line, shown); err != nil {
 		return "", err
 	}
-	return s.answer(h, shown)
+	text, err = s.answer(h, shown)
+	if err != nil {
+		s.observed(h, err)
+	}
+	return text, err
 }
 
 // answer reads the status line of a command that was sent. The error is a *ServerError if it is -ERR; any other closes the
 // session.
 func (s *session) answer(h *lease, shown string) (text string, err error) {
 	word, text, err := s.conn.status()
+	s.answered(h)
 	switch {
 	case err != nil:
 		return "", s.refuse(h, shown, text, err)
@@ -541,6 +572,10 @@ func (s *session) do(ctx context.Context, name string, fn func(h *lease) error) 
 		s.release(h)
 	}()
 	err := fn(h)
+	h.result = err
+	if err != nil && !h.observed {
+		s.observes(h, name) // it was refused before anything was sent
+	}
 	returned = true
 	return err
 }
@@ -562,6 +597,7 @@ func (s *session) open(h *lease, resp drainer) (text string, err error) {
 	returned := false
 	defer s.closeOnPanic(&returned)
 	if text, err = s.ask(h, h.name, h.name); err != nil {
+		h.result = err
 		s.release(h)
 	} else {
 		h.resp = resp
@@ -576,12 +612,11 @@ func (s *session) finish(h *lease) {
 	s.conn.closeNotify()
 	s.conn.returnBuffer()
 	s.mu.Lock()
-	first := s.closeLocked(ErrClosed)
+	after := s.closeLocked(ErrClosed)
 	s.releaseLocked(h)
 	s.mu.Unlock()
-	if first {
-		s.conn.sock.Close()
-	}
+	after()
+	s.observed(h, h.result)
 }
 
 // closed is the error of a call that finds the session closed.

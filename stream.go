@@ -51,10 +51,12 @@ func (m *Message) fetch() error {
 	var err error
 	if m.text, err = m.body.next(); err != nil {
 		m.text = nil
+		m.lease.event.Octets = m.body.octets
 		m.s.conn.debugBody(m.octets, false)
 		m.err = m.s.fail(m.lease, err)
 		return m.err
 	}
+	m.lease.event.Octets = m.body.octets
 	m.sized()
 	return nil
 }
@@ -217,6 +219,7 @@ func (m *Message) discard() error {
 		m.err = m.s.fail(m.lease, err)
 		return m.err
 	}
+	m.lease.event.Octets = m.body.octets
 	m.sized()
 	m.s.conn.debugBody(m.octets, complete)
 	m.err, m.closed = ErrClosed, true
