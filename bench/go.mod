@@ -2,8 +2,6 @@ module github.com/seed-5b1d5243/pop3/bench
 
 go 1.25.0
 
-require github.com/seed-5b1d5243/pop3 v0.0.0
+require github.com/seed-5b1d5243/pop3 v0.1.0
 
 require golang.org/x/sync v0.20.0 // indirect
-
-replace github.com/seed-5b1d5243/pop3 => ../

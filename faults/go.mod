@@ -3,10 +3,8 @@ module github.com/seed-5b1d5243/pop3/faults
 go 1.25.0
 
 require (
-	github.com/seed-5b1d5243/pop3 v0.0.0
+	github.com/seed-5b1d5243/pop3 v0.1.0
 	pgregory.net/rapid v1.2.0
 )
 
 require golang.org/x/sync v0.20.0 // indirect
-
-replace github.com/seed-5b1d5243/pop3 => ../

@@ -4,7 +4,7 @@ go 1.25.0
 
 require (
 	github.com/schollz/progressbar/v3 v3.19.1
-	github.com/seed-5b1d5243/pop3 v0.0.0
+	github.com/seed-5b1d5243/pop3 v0.1.0
 	golang.org/x/term v0.44.0
 )
 
@@ -14,5 +14,3 @@ require (
 	golang.org/x/sync v0.20.0 // indirect
 	golang.org/x/sys v0.46.0 // indirect
 )
-
-replace github.com/seed-5b1d5243/pop3 => ../..
