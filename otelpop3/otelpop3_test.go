@@ -84,7 +84,7 @@ func metric[T metricdata.Aggregation](r *recorder, name string) (data T) {
 func attributes(span tracetest.SpanStub) map[string]string {
 	m := make(map[string]string)
 	for _, a := range span.Attributes {
-		m[string(a.Key)] = a.Value.Emit()
+		m[string(a.Key)] = a.Value.String()
 	}
 	return m
 }
