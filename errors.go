@@ -167,6 +167,14 @@ func invalidArgument(command, reason string) error {
 
 func (e *notSentError) Is(target error) bool { return target == ErrNotSent }
 
+// closed is the error of a call that finds the session closed.
+func closed(cause error) error {
+	if c, ok := cause.(closedError); ok {
+		return c
+	}
+	return closedError{cause}
+}
+
 // closedError is ErrClosed, with what ended the session where that is known.
 type closedError struct{ cause error }
 
