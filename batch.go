@@ -392,7 +392,7 @@ func (b *batch) drain() error {
 		word, text, err := b.s.conn.status()
 		b.s.answered(&b.lease)
 		if err != nil {
-			return noStatus(command, text, err)
+			return err
 		}
 		if word == "+OK" && b.bodies {
 			rest := dotReader{conn: b.s.conn}

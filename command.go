@@ -79,24 +79,11 @@ func (s *session) answer(h *lease, shown string) (text string, err error) {
 	s.answered(h)
 	switch {
 	case err != nil:
-		return "", s.refuse(h, shown, text, err)
+		return "", s.fail(h, err)
 	case word == "-ERR":
 		return "", serverError(shown, text)
 	}
 	return text, nil
-}
-
-// refuse closes the session because of a status line that is malformed or could not be read.
-func (s *session) refuse(h *lease, shown, line string, err error) error {
-	return s.fail(h, noStatus(shown, line, err))
-}
-
-// noStatus makes a *ProtocolError of a malformed status line; other errors of reading one stay as they are.
-func noStatus(shown, line string, err error) error {
-	if err == errBareLF || err == errNoStatus {
-		return &ProtocolError{Command: shown, Line: line, Reason: err.Error()}
-	}
-	return err
 }
 
 // answering notes the command whose response is read next, if it was sent ahead.

@@ -271,17 +271,24 @@ func (c *conn) line() ([]byte, error) {
 	}
 }
 
-// errBareLF is a status line that can only hang: it ends in LF alone.
-var errBareLF = errors.New("line ends in a bare LF")
+// The reasons why a line is no status line. Waiting for more of one that ends in a bare LF would time out.
+const (
+	bareLF   = "line ends in a bare LF"
+	noStatus = "neither +OK nor -ERR"
+)
 
-// status reads a status line and returns its first word, "+OK" or "-ERR", and what follows it, less the blanks.
-// The text of -ERR is without secrets. With errBareLF and errNoStatus the text is the line at fault.
+// status reads a status line and returns its first word, "+OK" or "-ERR", and the text after it, without the blanks in between.
+// A malformed line is a *ProtocolError. The text of -ERR contains no secrets.
 func (c *conn) status() (word, text string, err error) {
 	word, text, err = c.reply()
 	if word == "+" {
-		return "", c.quoted([]byte("+ " + text)), errNoStatus
+		return "", "", c.malformed([]byte("+ "+text), noStatus)
 	}
 	return word, text, err
+}
+
+func (c *conn) malformed(line []byte, reason string) error {
+	return &ProtocolError{Line: c.quoted(line), Reason: reason}
 }
 
 // reply is status where a SASL challenge may come instead: then the word is "+".
@@ -289,7 +296,7 @@ func (c *conn) reply() (word, text string, err error) {
 	var line []byte
 	for {
 		if b := c.buf[c.r:c.w]; isTLSRecord(b) { // its end may look like no line at all
-			return "", c.quoted(b), errNoStatus
+			return "", "", c.malformed(b, noStatus)
 		}
 		if end := bytes.IndexByte(c.buf[c.r:c.w], '\n'); end >= 0 {
 			line = c.buf[c.r : c.r+end]
@@ -304,7 +311,7 @@ func (c *conn) reply() (word, text string, err error) {
 	}
 	n := len(line) - 1
 	if n < 0 || line[n] != '\r' {
-		return "", c.quoted(line), errBareLF
+		return "", "", c.malformed(line, bareLF)
 	}
 	if n > c.maxLine {
 		return "", "", ErrLineTooLong
@@ -329,10 +336,8 @@ func (c *conn) reply() (word, text string, err error) {
 	case "+":
 		return "+", string(rest), nil
 	}
-	return "", c.quoted(line), errNoStatus
+	return "", "", c.malformed(line, noStatus)
 }
-
-var errNoStatus = errors.New("neither +OK nor -ERR")
 
 // explain makes the error that ends the session of err, which was met while command was in flight.
 func (c *conn) explain(command string, err error) error {

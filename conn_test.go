@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"io"
 	"net"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -108,17 +109,17 @@ func TestConnStatus(t *testing.T) {
 		{"+OK\t  a \r\n", "+OK", "a ", nil},
 		{"-ERR\r\n", "-ERR", "", nil},
 		{"-ERR b\r\n", "-ERR", "b", nil},
-		{"+OKAY\r\n", "", "+OKAY", errNoStatus},
-		{"+ok\r\n", "", "+ok", errNoStatus},
-		{"-Err\r\n", "", "-Err", errNoStatus},
-		{"-ERROR\r\n", "", "-ERROR", errNoStatus},
-		{" +OK\r\n", "", " +OK", errNoStatus},
-		{"+ QQ==\r\n", "", "+ QQ==", errNoStatus},
-		{"\r\n", "", "", errNoStatus},
-		{"+OK\n", "", "+OK", errBareLF},
-		{"+O\nK\r\n", "", "+O", errBareLF},
-		{"\n+OK\r\n", "", "", errBareLF},
-		{"+OK\r\r\n", "", "+OK\r", errNoStatus},
+		{"+OKAY\r\n", "", "", &ProtocolError{"", "+OKAY", noStatus}},
+		{"+ok\r\n", "", "", &ProtocolError{"", "+ok", noStatus}},
+		{"-Err\r\n", "", "", &ProtocolError{"", "-Err", noStatus}},
+		{"-ERROR\r\n", "", "", &ProtocolError{"", "-ERROR", noStatus}},
+		{" +OK\r\n", "", "", &ProtocolError{"", " +OK", noStatus}},
+		{"+ QQ==\r\n", "", "", &ProtocolError{"", "+ QQ==", noStatus}},
+		{"\r\n", "", "", &ProtocolError{"", "", noStatus}},
+		{"+OK\n", "", "", &ProtocolError{"", "+OK", bareLF}},
+		{"+O\nK\r\n", "", "", &ProtocolError{"", "+O", bareLF}},
+		{"\n+OK\r\n", "", "", &ProtocolError{"", "", bareLF}},
+		{"+OK\r\r\n", "", "", &ProtocolError{"", "+OK\r", noStatus}},
 		{"+OK 5678\r\n", "+OK", "5678", nil},
 		{"+OK 56789\r\n", "", "", ErrLineTooLong},
 		{"+OK 56789 and no end", "", "", ErrLineTooLong},
@@ -127,7 +128,7 @@ func TestConnStatus(t *testing.T) {
 	} {
 		splits(test.heard, func(heard ...string) {
 			word, text, err := connOn(heard...).status()
-			if word != test.word || text != test.text || err != test.err {
+			if word != test.word || text != test.text || !reflect.DeepEqual(err, test.err) {
 				t.Errorf("status of %q: %q, %q, %v; want %q, %q, %v", heard, word, text, err, test.word, test.text, test.err)
 			}
 		})

@@ -65,7 +65,7 @@ func (c *Client) auth(h *lease, name string, initial []byte, mech SASL) error {
 		c.s.answered(h)
 		switch {
 		case err != nil:
-			return c.s.refuse(h, x.shown, text, err)
+			return c.s.fail(h, err)
 		case word == "-ERR":
 			refused := serverError(x.shown, text)
 			refused.Detail = c.s.conn.redact(x.failure)
