@@ -1,8 +1,9 @@
-// Package pop3 is a client for POP3, the Post Office Protocol, version 3 ([RFC 1939]): it logs in, lists what has
-// arrived, streams messages, deletes them and commits. It knows CAPA, PIPELINING and response codes ([RFC 2449],
-// [RFC 3206]), STLS ([RFC 2595]) and implicit TLS ([RFC 8314]), APOP, SASL ([RFC 5034]), UTF8 and LANG ([RFC 6856]).
+// Package pop3 implements a client for the Post Office Protocol, version 3 ([RFC 1939]), with capabilities, pipelining and
+// response codes ([RFC 2449], [RFC 3206]), STLS ([RFC 2595]), implicit TLS ([RFC 8314]), APOP, SASL ([RFC 5034]), UTF8 and LANG
+// ([RFC 6856]).
 //
-// A session is a [Client]. [DialTLS] makes one; [Client.Login] picks the best way to log in that the server offers:
+// A [Client] is one session. Open it with [DialTLS] and authenticate with [Client.Login], which picks the best method that the
+// server supports:
 //
 //	c, err := pop3.DialTLS(ctx, "pop.example.org", nil)
 //	if err != nil {
@@ -13,148 +14,167 @@
 //		return err
 //	}
 //
-// A message is an [io.Reader] and a listing is a channel, and commands may be given while a listing is read. So a mailbox
-// of any size is emptied by one loop:
+// Messages are io.Readers, listings are iterators or channels, and commands may be issued while a listing is being read, so one
+// loop can empty a maildrop of any size:
 //
 //	messages, err := c.List(ctx)
 //	if err != nil {
 //		return err
 //	}
-//	for e := range messages.C() {
+//	for e, err := range messages.All() {
+//		if err != nil {
+//			return err
+//		}
 //		m, err := c.Retr(ctx, e.Number)
 //		if err != nil {
 //			return err
 //		}
-//		if err := store(m); err != nil { // reads to io.EOF
+//		err = store(m) // reads to io.EOF
+//		if closeErr := m.Close(); err == nil {
+//			err = closeErr
+//		}
+//		if err != nil {
 //			return err
 //		}
 //		if err := c.Dele(ctx, e.Number); err != nil {
 //			return err
 //		}
 //	}
-//	if err := messages.Err(); err != nil {
-//		return err
-//	}
 //	return c.Quit(ctx) // commits the deletions
 //
-// Three rules of POP3 are worth knowing. A message number belongs to one session: what was 7 may be another message
-// after a reconnect, so keep unique-ids ([Client.UIDL]), never numbers. A size in a listing is a hint, which servers get
-// wrong: a message ends where its reader says io.EOF. And [Client.Dele] only marks: a session that ends without
-// [Client.Quit] deletes nothing.
+// Some properties of POP3 matter to callers. A session sees the maildrop as it was at login: new messages appear in the next
+// session. Message numbers are valid only within a session: after reconnecting, 7 may be a different message, so store unique-ids
+// ([Client.UIDL]), and compare [Client.UID] before acting on a number from another session. Sizes in a listing are advisory: a
+// message ends where Read returns io.EOF. [Client.Dele] only marks a message: nothing is deleted unless [Client.Quit] succeeds, and
+// a server that logs an idle session out, often after ten minutes, discards its marks. Without a durable record of unique-ids,
+// delivery is at least once: package fetch keeps one.
 //
-// Package pop3test has servers to test one's own mail code with.
+// Package pop3test provides servers for tests of mail code.
+//
+// # Methods by phase
+//
+//   - Connecting: [Dial], [DialTLS], [DialStartTLS], [NewClient], [Client.Greeting], [Client.Challenge], [Client.TLSConnectionState]
+//   - Authentication: [Client.Login], or by hand [Client.StartTLS], [Client.User] and [Client.Pass], [Client.APOP], [Client.Auth]
+//   - Reading: [Client.Stat], [Client.List], [Client.UIDL], [Client.Size], [Client.UID], [Client.Retr], [Client.Top]
+//   - Deleting: [Client.Dele], [Client.Rset], [Client.Quit]
+//   - Batches: [Client.RetrAll], [Client.TopAll], [Client.DeleAll]
+//   - Anything else: [Client.Capabilities], [Client.RefreshCapabilities], [Client.Noop], [Client.UTF8], [Client.Lang], [Client.Langs],
+//     [Client.Cmd], [Client.CmdMultiline], [Client.Close]
 //
 // # Messages
 //
-// A [Message] yields the octets as the server sent them: CRLF kept, dot-stuffing taken off, nothing decoded. It says
-// io.EOF only when the terminating dot was seen; a connection cut before that is io.ErrUnexpectedEOF. Only CRLF . CRLF
-// ends a message, a bare LF never does. Read it to io.EOF or Close it, for until then it holds the session; Close reads the
-// rest and drops it, since hanging up would undo every deletion.
+// A [Message] yields the bytes the server sent, with CRLF preserved, dot-stuffing removed and nothing decoded. Read returns io.EOF
+// only after the terminating line; if the connection is lost first, the error matches io.ErrUnexpectedEOF. Only CRLF . CRLF
+// terminates a message.
+//
+// Until it has been read to io.EOF or closed, a message occupies the session. [Message.Close] drains the response instead of closing
+// the connection, because that would discard all pending deletions: closing a half-read message downloads the rest of it.
+//
+// Many parsers of mail take io.ErrUnexpectedEOF for the end of a message. After a Read that failed, Close therefore returns the same
+// error. Check it after parsing, and delete a message only if it is nil:
+//
+//	parsed, err := parse(m)
+//	if closeErr := m.Close(); closeErr != nil {
+//		return closeErr // the message is truncated, even if parse did not notice
+//	}
 //
 // # Concurrency
 //
-// A Client is safe for use by many goroutines. It has one connection, on which one command is outstanding: callers queue,
-// first in, first out. Login, StartTLS and Auth are each one turn, and no queued command slips between their lines.
+// A Client is safe for concurrent use. It uses one connection with at most one command in flight; concurrent calls queue in FIFO
+// order. Login, StartTLS and Auth hold the connection for their whole exchange: no queued command is sent in between.
 //
-// A command may wait until the server has finished answering another one. It does not wait for ever on unread data:
+// A call may wait for the server to complete an earlier response. It never waits indefinitely for another caller to read one:
 //
-//   - A [Listing] makes way. As soon as another command wants the session, the rest of the listing is read into memory,
-//     where its reader goes on finding it; until then its memory is constant, and a slow reader slows the server down.
-//   - A Message that is being read is waited for. One that nobody has read from for [Options].StallTimeout makes the
-//     commands that wait fail with [ErrBusy], which names both; nothing was sent, and nothing is lost. The time that
-//     Message.WriteTo spends in a slow Write counts as not reading.
-//   - A batch ([Client.RetrAll], [Client.TopAll], [Client.DeleAll]) is one turn, in which commands are sent ahead where the server
-//     lists PIPELINING. Inside the loop over one, other commands wait as for a Message: delete behind the loop, with DeleAll.
-//   - Quit waits like all others, but where they get ErrBusy it drops the rest of the message, or of the batch, and quits:
-//     deletions must not be lost to a forgotten Close. The reader of the message then gets [ErrClosed].
+//   - A [Listing] is spilled: as soon as another command needs the connection, the unread entries are moved to memory, and the
+//     listing continues from there. Until then its memory use is constant, and a slow reader exerts backpressure on the server.
+//   - A Message is waited for while it is being read. If it has not been read for [Options].StallTimeout, the waiting commands fail
+//     with [ErrBusy], which names both commands; nothing was sent and the session remains usable. Time that [Message.WriteTo]
+//     spends blocked in Write counts as not reading.
+//   - A batch ([Client.RetrAll], [Client.TopAll], [Client.DeleAll]) holds the connection until its loop ends and pipelines if the
+//     server advertises PIPELINING. Commands issued inside the loop wait as for an open Message, so delete after the loop, with
+//     DeleAll. A batch without numbers does nothing.
+//   - Quit waits too, but where other commands would fail with ErrBusy it discards the rest of the message or batch and proceeds,
+//     so that a forgotten Close cannot lose deletions. Reads of the discarded message return [ErrClosed].
 //
-// A Message and a Listing are for one goroutine each, with these exceptions: Message.Close, Listing.Stop and Listing.Err may be
-// called from any, and the channel of Listing.C may be received from by many.
+// A Message or Listing must not be used concurrently, except that [Message.Close], [Listing.Stop] and [Listing.Err] may be called
+// from any goroutine, and several goroutines may receive from [Listing.C].
 //
-// The context of a command governs its response to the end. While a command is queued, the end of its context costs nothing:
-// nothing was sent. Once a command is written, giving it up means giving up the session, since nobody could tell its answer
-// from the next: the session is closed, and the deletions are not committed. Listing.Stop ends the context's hold: to stop
-// early, and go on, call it (or break out of a loop over All) before the context is cancelled.
+// Code of the caller that a session runs, such as a Writer, a SASL mechanism, a Logger or a callback of crypto/tls, may block:
+// [Client.Close] and the contexts of waiting calls still end these at once. If it panics or calls runtime.Goexit while the session
+// cannot know where it stands, the session is closed.
 //
-// Close hangs up at once, from any goroutine. Everything that waits then ends with ErrClosed.
+// # Contexts
+//
+// The context passed to a command also governs its response. If it is done while the command is still queued, nothing was sent and
+// the session is unaffected. If it is done later, the session is closed, because responses could no longer be matched to commands;
+// pending deletions are not committed. Listing.Stop detaches the context: to stop early and keep the session, call Stop (or break out
+// of a loop over All) before canceling.
+//
+// Do not pass a context that ends when a helper function returns to the Retr whose Message that function returns. Do not pass the
+// context of an errgroup to Quit: it is canceled when the group ends.
+//
+// Close closes the connection immediately and may be called from any goroutine. All pending calls return ErrClosed.
 //
 // # Errors
 //
 // A negative response (-ERR) is a [*ServerError]; the session remains usable. A response that violates the protocol is a
 // [*ProtocolError]. It closes the session if client and server may be out of sync; if only the text after +OK is invalid, the
-// session remains usable. All other errors are matched with errors.Is: [ErrInsecureLogin], [ErrTLSNotSupported], [ErrBusy],
-// [ErrLineTooLong], [ErrTooManyEntries], context.Canceled and context.DeadlineExceeded; io.ErrUnexpectedEOF if the connection
-// was lost within a response; os.ErrDeadlineExceeded if the server was silent for longer than [Options].Timeout. If an error
-// also matches [ErrNotSent], nothing of the command was written, so that it may safely be repeated.
+// session remains usable. All other errors are matched with errors.Is. If an error also matches [ErrNotSent], nothing of the command
+// was written, so that it may safely be repeated.
+//
+//	error                                              what to do
+//	*ServerError, Temporary                            retry later
+//	*ServerError of PASS, APOP or AUTH                 ask for the password or refresh the token; do not retry as it is
+//	*ServerError of RETR, TOP or DELE                  only this message is affected; continue
+//	ErrInsecureLogin, ErrTLSNotSupported               change the configuration: use TLS
+//	*tls.CertificateVerificationError                  change the configuration, or do not trust the server
+//	ErrBusy                                            close the message that the error names; a mistake in the program
+//	ErrLineTooLong, ErrTooManyEntries, *ProtocolError  the server is broken, or hostile; or raise the limit in Options
+//	ErrClosed, io.ErrUnexpectedEOF,                    connect again, and list the unique-ids again
+//	  os.ErrDeadlineExceeded
+//	context.Canceled, context.DeadlineExceeded         your own doing; connect again, unless it matches ErrNotSent
 //
 // The error that ends a session is returned by the command in flight. All other and later calls return [ErrClosed] wrapping it;
 // ErrClosed also matches net.ErrClosed. The package never retries or reconnects on its own.
 //
 // [Client.Quit] returns nil if the deletions were committed and a *ServerError if the server kept some of the messages.
-// After any other error the outcome is unknown, unless it matches ErrNotSent.
+// After any other error the outcome is unknown, unless it matches ErrNotSent: connect again and compare unique-ids.
 //
 // # Limits
 //
-// Each wait for the server is bounded by [Options].Timeout, the greeting, QUIT and each piece of a message among them: a server that keeps
-// sending may take as long as it likes, which is for the context to bound. Connecting and the TLS handshake are bounded by the context too.
+// [Options].Timeout bounds each wait for the server, including the greeting, QUIT and every read of a message. It does not bound a
+// response that keeps arriving; use the context for that. Connecting and the TLS handshake are bounded by the context, too.
 //
-// A status line or a line of a listing may have MaxLineLength octets, a listing MaxEntries entries; more is [ErrLineTooLong]
-// or [ErrTooManyEntries] and closes the session. A message, and a line of it, may have any length, and takes one buffer of 64 KiB, which is
-// borrowed while a response is read: an idle session holds none. A listing that had to make way takes the memory of its entries.
+// Status lines and listing lines are limited to Options.MaxLineLength bytes and listings to Options.MaxEntries entries, of which
+// Options.MaxSpill bytes may be moved to memory. Exceeding a limit closes the session with [ErrLineTooLong] or [ErrTooManyEntries].
+// Messages, and the lines in them, may be of any length. A message takes one buffer of 64 KiB, which is borrowed while a response is
+// read: an idle session holds none.
 //
-// Nothing longer than 255 octets goes on an AUTH line (RFC 5034); a longer initial response is sent after the empty
-// challenge. Other commands are sent however long they are, though servers may refuse them (RFC 2449 allows 255 octets).
+// An AUTH line is limited to 255 octets (RFC 5034); a longer initial response is sent after the empty challenge. Other commands are
+// sent whatever their length, though servers may refuse more than 255 octets (RFC 2449).
 //
 // # Security
 //
-// The name of the server is verified; without a TLSConfig TLS is 1.2 or newer. A password is sent only over TLS, unless
-// [Options].AllowInsecureLogin is set; without either it is [ErrInsecureLogin]. So it is with the SASL mechanisms that
-// show the secret: PLAIN, LOGIN, XOAUTH2, OAUTHBEARER. APOP hides the password from listeners, but its MD5 digest can be
-// attacked by trying passwords, and it proves nothing about the server: prefer TLS, where a challenge is still answered
-// by APOP.
+// The server's certificate is verified, and TLS 1.2 is the minimum version unless a TLSConfig says otherwise. Passwords are sent over
+// an unencrypted connection only if [Options].AllowInsecureLogin is set; otherwise the call fails with ErrInsecureLogin. The same
+// applies to SASL mechanisms that transmit the secret: PLAIN, LOGIN, XOAUTH2, OAUTHBEARER. APOP does not transmit the password, but
+// its MD5 digest is open to offline guessing, and it proves nothing about the server: prefer TLS, where a challenge is still answered
+// with APOP.
 //
-// STLS can be stripped by whoever sits on the line: [DialStartTLS] fails then, Login says ErrInsecureLogin unless
-// insecure logins are allowed (or the greeting has a challenge, which needs no TLS). [DialTLS] has nothing to be stripped. Whatever arrives between
-// the answer to STLS and the handshake is an injection: a *ProtocolError, and the end. What was known about the
-// server before TLS, its capabilities and its challenge, is forgotten.
+// An on-path attacker can remove STLS from the capabilities. [DialStartTLS] then fails, and Login returns ErrInsecureLogin unless
+// insecure logins are allowed or the greeting carries an APOP challenge. [DialTLS] is not affected. Data received between the response
+// to STLS and the handshake is treated as an injection attack: a *ProtocolError, and the connection is closed. Capabilities and
+// challenge learned before TLS are discarded.
 //
-// CR, LF and NUL in an argument are refused before anything is sent. What the server sends while nothing was asked is
-// logged and dropped, and not taken for the answer to the next command. It is looked for before a command is written, unless the
-// last answer was read less than a moment ago: 100 µs on TCP under Unix, 10 ms where looking takes a wait (other systems,
-// wrapped connections and those of proxies, a *tls.Conn given to [NewClient], net.Pipe). Before QUIT it is always looked
-// for. Where a connection has no deadlines, as in an SSH tunnel, nobody can look.
+// CR, LF and NUL in an argument are refused before anything is sent. Unsolicited data is logged and discarded, never mistaken for the
+// next response. The client checks for it before the first command, PASS, APOP, AUTH and QUIT, and before each command of a batch that
+// is not pipelined; before other commands it does so unless the previous response ended less than 100 µs ago. On a TCP or Unix
+// connection the check is a system call that does not wait. On any other, such as a *tls.Conn given to [NewClient], a connection
+// that wraps another, or net.Pipe, it waits for up to a millisecond: that is what wrapping a connection costs.
 //
-// Passwords, digests, tokens and SASL responses are replaced in errors, in the log and in the transcript of DebugWriter,
-// even where the server echoes them. Control characters from the server are escaped in the text of errors. A message is not looked into: what it holds is as trustworthy as its sender.
-//
-// # From Twisted
-//
-// For those who know POP3Client of Twisted (twisted.mail.pop3):
-//
-//	POP3Client                                  here
-//	connectionMade, state_WELCOME,              NewClient, Greeting
-//	  serverGreeting
-//	serverChallenge, _challengeMagicRe          Challenge
-//	startedTLS                                  TLSConnectionState
-//	allowInsecureLogin, timeout, MAX_LENGTH     Options: AllowInsecureLogin, Timeout, MaxLineLength
-//	WELCOME, WAITING, SHORT, LONG_INITIAL,      the same states, inside the session
-//	  LONG
-//	sendShort, sendLong(consumer, xform)        Cmd, CmdMultiline; the consumer is your io.Copy,
-//	                                              or your range over a channel
-//	_blocked, _unblock, _blockedQueue,          commands queue by themselves
-//	  _waiting
-//	capabilities(useCache)                      Capabilities, RefreshCapabilities
-//	startTLS, login, apop, user, password       StartTLS, Login, APOP, User, Pass
-//	stat, listSize, listUID                     Stat, List, UIDL
-//	retrieve(index, lines)                      Retr, Top; numbers are the server's, from 1, not from 0
-//	delete, reset, noop, quit                   Dele, Rset, Noop, Quit
-//	timeoutConnection                           os.ErrDeadlineExceeded
-//	connectionLost                              ErrClosed, io.ErrUnexpectedEOF
-//	lineLengthExceeded                          ErrLineTooLong
-//	ServerErrorResponse                         *ServerError
-//	TLSError                                    the handshake's error
-//	TLSNotSupportedError                        ErrTLSNotSupported
-//	InsecureAuthenticationDisallowed            ErrInsecureLogin
+// Passwords, digests, tokens and SASL responses are redacted in errors, in the log and in the transcript of DebugWriter, even if the
+// server echoes them. Control characters from the server are escaped in the text of errors. Message content is not inspected; trust it
+// no more than its sender.
 //
 // [RFC 1939]: https://www.rfc-editor.org/rfc/rfc1939
 // [RFC 2449]: https://www.rfc-editor.org/rfc/rfc2449
