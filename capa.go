@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// What bounds a capability or language list: lines, and octets.
+// Limits on a capability or language list.
 const (
 	maxCapabilities = 1024
 	maxListOctets   = 64 << 10
 )
 
-// Capabilities is what the server lists in answer to CAPA (RFC 2449): the parameters by name. Names are upper-cased,
-// parameters in order; nil parameters: listed without any.
+// Capabilities is the response to CAPA (RFC 2449): the parameters of each capability by its name, in upper case. Parameters are in
+// order, and nil if a capability is listed without any.
 type Capabilities map[string][]string
 
-// Has reports whether a capability is listed, in any case of letters.
+// Has reports whether a capability is listed. The name is matched case-insensitively.
 func (c Capabilities) Has(name string) bool {
 	_, ok := c[strings.ToUpper(name)]
 	return ok
@@ -36,11 +36,11 @@ func (c Capabilities) clone() Capabilities {
 	return d
 }
 
-// Language is one that the server can speak in its answers (RFC 6856, LANG).
+// A Language is one in which the server can write the text of its responses (RFC 6856, section 3).
 type Language struct{ Tag, Description string }
 
-// Capabilities returns what the server can do, asking it with CAPA where that is not known yet: capabilities are
-// forgotten after STLS and after a login. A server that refuses CAPA has none, which is no error.
+// Capabilities returns the server's capabilities, sending CAPA unless they are cached. The cache is cleared by STLS and by a
+// successful login, after which servers list more. If the server refuses CAPA, the set is empty.
 func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	if caps := c.cachedCapabilities(); caps != nil {
 		if err := c.s.err(); err != nil {
@@ -51,7 +51,7 @@ func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	return c.RefreshCapabilities(ctx)
 }
 
-// RefreshCapabilities asks again.
+// RefreshCapabilities sends CAPA and updates the cache.
 func (c *Client) RefreshCapabilities(ctx context.Context) (Capabilities, error) {
 	var caps Capabilities
 	err := c.s.do(ctx, "CAPA", func(h *lease) (err error) {
@@ -105,7 +105,7 @@ func (c *Client) askCapabilities(h *lease) (Capabilities, error) {
 	return caps, nil
 }
 
-// askLines sends a command with a short multi-line response and hands over its lines.
+// askLines sends a command with a short multi-line response and calls each with its lines.
 func (c *Client) askLines(h *lease, command string, each func(line string)) (text string, err error) {
 	if text, err = c.s.ask(h, command, command); err != nil {
 		return "", err
@@ -134,13 +134,13 @@ func (c *Client) askLines(h *lease, command string, each func(line string)) (tex
 	}
 }
 
-// UTF8 asks the server to send messages with internationalized headers as they are (RFC 6856, section 2).
+// UTF8 asks the server to send messages with internationalized headers unchanged (RFC 6856, section 2).
 func (c *Client) UTF8(ctx context.Context) error {
 	_, err := c.s.cmd(ctx, "UTF8")
 	return err
 }
 
-// Lang asks the server to write its texts in a language; "*" is its default (RFC 6856, section 3).
+// Lang selects the language of the text in responses; "*" is the server's default (RFC 6856, section 3).
 func (c *Client) Lang(ctx context.Context, tag string) error {
 	if tag == "" {
 		return c.s.refused(ctx, invalidArgument("LANG", "empty language tag"))
@@ -149,7 +149,7 @@ func (c *Client) Lang(ctx context.Context, tag string) error {
 	return err
 }
 
-// Langs lists the languages of the server's texts.
+// Langs returns the languages that Lang accepts.
 func (c *Client) Langs(ctx context.Context) ([]Language, error) {
 	var langs []Language
 	err := c.s.do(ctx, "LANG", func(h *lease) error {

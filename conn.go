@@ -19,7 +19,7 @@ import (
 // bufferSize is where larger reads stop being faster.
 const bufferSize = 64 << 10
 
-// buffers are lent to a connection while a response is read, so that an idle session holds none.
+// buffers are borrowed while a response is read, so that an idle session holds none.
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // Limits on discarding unsolicited data before a command.
@@ -32,12 +32,12 @@ const (
 // it. A look costs a system call, which is a tenth of a round trip on loopback.
 const probeAfter = 100 * time.Microsecond
 
-// maxEmptyReads is how often a Read may return nothing, and no error, before the connection counts as broken.
+// maxEmptyReads is the number of consecutive empty reads after which fill returns io.ErrNoProgress.
 const maxEmptyReads = 100
 
-// conn is the wire: it writes command lines and reads lines and text. It knows no states. One goroutine uses it at a time, the
-// holder of the session's turn, with two exceptions: the writer of a batch, beside the reader, uses write; and tlsState, the
-// transcript and the socket's Close may be used from any.
+// A conn writes command lines and reads lines and text. It is used only by the goroutine that holds the active lease, with two
+// exceptions: the writer of a batch uses write beside the reader; tlsState, the transcript and the socket's Close may be used by any
+// goroutine.
 type conn struct {
 	sock *socket.Conn
 	rw   net.Conn // sock, or TLS over it
@@ -71,7 +71,7 @@ func (c *conn) stream() net.Conn {
 	return c.sock
 }
 
-// tlsState returns the state of the TLS connection, whoever made it.
+// tlsState returns the state of the TLS connection, whether the caller or this package made it.
 func (c *conn) tlsState() (tls.ConnectionState, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,13 +169,14 @@ func (c *conn) closeNotify() {
 	}
 }
 
-// write sends one or several command lines, each ending in CRLF, in one write.
+// write sends command lines, each ending in CRLF, in one write.
 func (c *conn) write(lines []byte) error {
 	_, err := c.stream().Write(lines)
 	return err
 }
 
-// send writes one command line; shown is what the debug transcript may see of it. What has arrived by then is no answer to it.
+// send writes one command line; shown is the command without secrets. Data that is already buffered cannot be its response and is
+// discarded.
 func (c *conn) send(line, shown string) error {
 	c.discardBuffered()
 	c.debug("C: ", shown)
@@ -191,7 +192,7 @@ func (c *conn) send(line, shown string) error {
 	return err
 }
 
-// fill waits for at least one more octet. It moves what is buffered, and grows the buffer when that is full.
+// fill waits for at least one more byte. It moves unread data to the start of the buffer, and grows the buffer if it is full.
 func (c *conn) fill() error {
 	switch {
 	case c.buf == nil:
@@ -226,7 +227,7 @@ func (c *conn) fillLine() error {
 	return err
 }
 
-// release gives the buffer back. What is still in it came unasked.
+// returnBuffer returns the buffer to the pool. Data still in it is unsolicited.
 func (c *conn) returnBuffer() {
 	c.discardBuffered()
 	if len(c.buf) == bufferSize {
@@ -236,7 +237,7 @@ func (c *conn) returnBuffer() {
 	c.idle = time.Now()
 }
 
-// detach leaves the buffer to whoever is still looking at it, and goes on with what is unused in one of its own.
+// detach abandons the current buffer, which a caller's Write may still be using, and moves unread data to a new one.
 func (c *conn) detach() {
 	rest := c.buf[c.r:c.w]
 	c.buf = buffers.Get().(*[bufferSize]byte)[:]
@@ -246,7 +247,7 @@ func (c *conn) detach() {
 	c.r, c.w = 0, copy(c.buf, rest)
 }
 
-// line reads up to the next CRLF and returns what is before it, valid until the next call.
+// line reads up to the next CRLF and returns the line without it, valid until the next call.
 func (c *conn) line() ([]byte, error) {
 	for seen := 0; ; {
 		if k := bytes.IndexByte(c.buf[c.r+seen:c.w], '\n'); k >= 0 {
@@ -384,7 +385,7 @@ func (c *conn) text(u *unstuffer) (text []byte, end bool, err error) {
 	}
 }
 
-// lines returns all complete lines that are buffered, waiting for the first. The caller says with used what it took.
+// lines returns all complete lines that are buffered, waiting for the first. The caller reports with used what it took.
 func (c *conn) lines() ([]byte, error) {
 	for seen := 0; ; {
 		b := c.buf[c.r:c.w]
@@ -444,7 +445,7 @@ func (c *conn) discardUnsolicited() error {
 	return err
 }
 
-// discardBuffered drops what is buffered: it came unasked.
+// discardBuffered discards buffered data, which is unsolicited.
 func (c *conn) discardBuffered() {
 	if c.r == c.w {
 		return

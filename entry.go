@@ -7,19 +7,19 @@ import (
 	"strconv"
 )
 
-// Entry is a line of a scan listing (RFC 1939, LIST).
+// An Entry is a line of a scan listing (LIST, RFC 1939, section 5).
 type Entry struct {
 	Number int   // message number, from 1
-	Size   int64 // in octets, as the server says: a hint, never a length to stop reading at
+	Size   int64 // in octets, as the server reports it: a hint, never a length to stop reading at
 }
 
-// UID is a line of a unique-id listing (RFC 1939, UIDL).
+// A UID is a line of a unique-id listing (UIDL, RFC 1939, section 7).
 type UID struct {
 	Number int
 	ID     string
 }
 
-// A form is how the lines of one kind of listing are read.
+// A form parses the lines of one kind of listing.
 type form[T Entry | UID] struct {
 	// plain appends entries to a batch, up to its capacity, as long as lines are in the form that all servers use, which can be
 	// read in one go, and returns the octets used. lines ends in CRLF. text is the same as lines, to cut strings from, or "".

@@ -15,35 +15,50 @@ import (
 	"time"
 )
 
-// Options are the settings of a Client. nil, like the zero value, means the defaults; options are copied.
+// Options configures a [Client]. A nil *Options is equivalent to the zero value, which selects the defaults. Options are copied.
 type Options struct {
-	// TLSConfig is used by DialTLS and STLS. nil: verified, ServerName from the address, TLS 1.2 or newer.
+	// TLSConfig configures implicit TLS and STLS. If nil, the certificate is verified and TLS 1.2 is the minimum version. An
+	// empty ServerName is set to the host that was dialed.
 	TLSConfig *tls.Config
-	// Dialer connects. nil: &net.Dialer{}.
+
+	// Dialer connects to the server. If nil, a zero [net.Dialer] is used.
 	Dialer Dialer
-	// Timeout is the longest silence of the server within a response. 0: two minutes; negative: none.
+
+	// Timeout limits each wait for the server: every read, and every write outside a batch. Zero means two minutes; a negative
+	// value means no limit.
 	Timeout time.Duration
-	// StallTimeout is the longest silence of a caller holding the session while others wait. 0: five seconds; negative: none.
+
+	// StallTimeout is how long an open [Message] or batch may go unread while other commands wait, before they fail with
+	// [ErrBusy]. Zero means five seconds; a negative value means no limit.
 	StallTimeout time.Duration
-	// AllowInsecureLogin permits a password in the clear on a connection that is not encrypted.
+
+	// AllowInsecureLogin permits sending a password over a connection that is not encrypted.
 	AllowInsecureLogin bool
-	// MaxLineLength is the longest status line or listing line, in octets without CRLF. 0 or less: 16384.
+
+	// MaxLineLength limits a status line or a line of a listing, in bytes without CRLF. Zero or less means 16384.
 	MaxLineLength int
-	// MaxEntries is the longest listing, in entries. 0 or less: 1<<24.
+
+	// MaxEntries limits the entries of a listing. Zero or less means 1<<24.
 	MaxEntries int
+
 	// MaxSpill limits the memory, in bytes, that the unread entries of a listing may take while another command uses the
 	// connection. Zero or less means 256 MiB.
 	MaxSpill int
-	// NoPipelining never pipelines, for servers that list PIPELINING and break on it.
+
+	// NoPipelining disables pipelining, for servers that advertise PIPELINING but mishandle it.
 	NoPipelining bool
-	// Logger hears of octets that came unasked and of TLS. nil: nobody does. Like DebugWriter it is called in the middle of a
-	// command: it must neither use the Client nor panic.
+
+	// Logger receives a warning when unsolicited data is discarded and a debug record for each TLS handshake. If nil, nothing
+	// is logged. It is called while a command is in progress and must not call methods of the Client.
 	Logger *slog.Logger
+
 	// Observe is called once for each command, when the command and its response are over: for metrics and traces. If nil,
-	// nothing is observed. It may be called from several goroutines.
+	// nothing is observed. It may be called by several goroutines at once, and must not call methods of the Client.
 	Observe func(ctx context.Context, e Event)
-	// DebugWriter gets the dialogue as "C: " and "S: " lines; secrets replaced, bodies as [N octets]. nil: none.
-	// Writes are not concurrent.
+
+	// DebugWriter receives a transcript of the session, one line per Write, prefixed "C: " or "S: ". Secrets are redacted and
+	// messages and listings are summarized as [N octets]. Writes are serialized. If nil, no transcript is written. It is
+	// called while a command is in progress and must not call methods of the Client.
 	DebugWriter io.Writer
 }
 
@@ -77,7 +92,7 @@ func orDefault(d *time.Duration, value time.Duration) {
 	}
 }
 
-// limit leaves room to count on behind the largest.
+// limit leaves room to count beyond the largest value.
 func limit(n, value int) int {
 	if n <= 0 {
 		return value
@@ -85,7 +100,8 @@ func limit(n, value int) int {
 	return min(n, math.MaxInt/2)
 }
 
-// Client is one POP3 session. It is safe for use by many goroutines: commands queue, first in, first out.
+// A Client is a POP3 session over one connection. Its methods may be called concurrently; commands are queued in FIFO order. A
+// negative response is a [*ServerError]. Call [Client.Quit] or [Client.Close] when done.
 type Client struct {
 	s        *session
 	opts     Options
@@ -98,18 +114,19 @@ type Client struct {
 	challenge   string
 }
 
-// Dial connects to a server in the clear; the port is 110 if addr has none. It returns after the greeting has been read.
-// A greeting of -ERR is a *ServerError.
+// Dial connects to a server without TLS and returns after the greeting has been read. The port defaults to 110. If the greeting is
+// -ERR, the error is a [*ServerError].
 func Dial(ctx context.Context, addr string, opts *Options) (*Client, error) {
 	return dial(ctx, addr, "110", opts, false)
 }
 
-// DialTLS connects to a server over TLS; the port is 995 if addr has none (RFC 8314).
+// DialTLS connects to a server with implicit TLS (RFC 8314) and returns after the greeting has been read. The port defaults to 995.
 func DialTLS(ctx context.Context, addr string, opts *Options) (*Client, error) {
 	return dial(ctx, addr, "995", opts, true)
 }
 
-// DialStartTLS connects in the clear and goes on to TLS with STLS (RFC 2595), or fails. The port is 110 if addr has none.
+// DialStartTLS connects without TLS and upgrades the connection with STLS (RFC 2595). It fails if the server does not offer STLS.
+// The port defaults to 110.
 func DialStartTLS(ctx context.Context, addr string, opts *Options) (*Client, error) {
 	c, err := Dial(ctx, addr, opts)
 	if err != nil {
@@ -140,8 +157,8 @@ func dial(ctx context.Context, addr, port string, opts *Options, overTLS bool) (
 	return c, withPortHint(err, given, overTLS)
 }
 
-// NewClient starts a session on a connection that is there already; a *tls.Conn counts as secure. The connection is
-// the Client's from now on, and is closed if an error is returned.
+// NewClient starts a session on an established connection and reads the greeting. A *tls.Conn counts as encrypted. The Client takes
+// ownership of conn and clears its deadlines; if NewClient returns an error, conn has been closed.
 func NewClient(ctx context.Context, conn net.Conn, opts *Options) (*Client, error) {
 	c, err := newClient(ctx, conn, opts.withDefaults(), "", false)
 	if _, isTLS := conn.(*tls.Conn); err != nil && conn.RemoteAddr() != nil {
@@ -189,7 +206,7 @@ func (c *Client) welcome(h *lease, overTLS bool) error {
 	return err
 }
 
-// tlsConfig is the given one, else that of the options, completed.
+// tlsConfig returns config, or that of the options if it is nil, with a ServerName.
 func (c *Client) tlsConfig(config *tls.Config) *tls.Config {
 	if config == nil {
 		config = c.opts.TLSConfig
@@ -207,8 +224,7 @@ func (c *Client) tlsConfig(config *tls.Config) *tls.Config {
 // Greeting returns the text after the +OK of the greeting.
 func (c *Client) Greeting() string { return c.greeting }
 
-// Challenge returns the APOP timestamp of the greeting, "<...>", or "" (RFC 1939, section 7). One that came before STLS
-// is forgotten with it.
+// Challenge returns the APOP timestamp of the greeting, "<...>", or "" (RFC 1939, section 7). STLS discards it.
 func (c *Client) Challenge() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -220,13 +236,13 @@ func (c *Client) TLSConnectionState() (tls.ConnectionState, bool) {
 	return c.s.conn.tlsState()
 }
 
-// Noop does nothing but hear from the server.
+// Noop sends NOOP. It is useful to keep a session alive.
 func (c *Client) Noop(ctx context.Context) error {
 	_, err := c.s.cmd(ctx, "NOOP")
 	return err
 }
 
-// Stat returns how many messages there are, and their size in octets, both without those marked as deleted.
+// Stat returns the number of messages in the maildrop and their size in octets, without those marked as deleted.
 func (c *Client) Stat(ctx context.Context) (count int, size int64, err error) {
 	text, err := c.s.cmd(ctx, "STAT")
 	if err != nil {
@@ -239,13 +255,13 @@ func (c *Client) Stat(ctx context.Context) (count int, size int64, err error) {
 	return 0, 0, c.malformed("STAT", text, "invalid message count or size")
 }
 
-// List lists the messages with their sizes. The listing holds the session until it is read, stopped, or moved out of
-// the way of another command. ctx governs it to its end.
+// List returns the scan listing: the numbers of the messages and their sizes in octets, as the server reports them. ctx applies until
+// the listing ends. Other commands may be issued while it is being read.
 func (c *Client) List(ctx context.Context) (*Listing[Entry], error) {
 	return list(ctx, c, "LIST", entries)
 }
 
-// UIDL lists the messages with their unique-ids, as List does.
+// UIDL returns the unique-id listing: the numbers of the messages and their unique-ids. Otherwise it is like [Client.List].
 func (c *Client) UIDL(ctx context.Context) (*Listing[UID], error) {
 	return list(ctx, c, "UIDL", uids)
 }
@@ -292,7 +308,7 @@ func (c *Client) UID(ctx context.Context, number int) (string, error) {
 	return u.ID, nil
 }
 
-// one sends a command about one message that has a status line for an answer.
+// one sends a command about one message that has a single-line response.
 func (c *Client) one(ctx context.Context, verb string, number int) (command, text string, err error) {
 	command = verb + " " + strconv.Itoa(number)
 	if err := checkNumber(command, number); err != nil {
@@ -307,7 +323,7 @@ func (c *Client) malformed(command, line, reason string) error {
 	return &ProtocolError{Command: command, Line: c.s.conn.quoted([]byte(line)), Reason: reason}
 }
 
-// Retr retrieves a message. The caller reads it to its end or closes it; ctx governs it until then.
+// Retr retrieves a message. The caller must read it to io.EOF or close it; ctx applies until then.
 func (c *Client) Retr(ctx context.Context, number int) (*Message, error) {
 	command := "RETR " + strconv.Itoa(number)
 	if err := checkNumber(command, number); err != nil {
@@ -332,7 +348,7 @@ func topCommand(number, lines int) string {
 	return "TOP " + strconv.Itoa(number) + " " + strconv.Itoa(lines)
 }
 
-// open sends a command with a multi-line response and leaves that to be read.
+// open sends a command with a multi-line response and returns that to be read.
 func (c *Client) open(ctx context.Context, number int, command string) (*Message, error) {
 	m := &Message{Number: number, s: c.s, body: dotReader{conn: c.s.conn}, own: lease{ctx: ctx, name: command, hint: "read it to EOF or Close it"}}
 	m.lease = &m.own
@@ -343,13 +359,13 @@ func (c *Client) open(ctx context.Context, number int, command string) (*Message
 	return m, nil
 }
 
-// Dele marks a message as deleted. It is gone once Quit has returned nil.
+// Dele marks a message as deleted. It is deleted when [Client.Quit] succeeds.
 func (c *Client) Dele(ctx context.Context, number int) error {
 	_, _, err := c.one(ctx, "DELE", number)
 	return err
 }
 
-// Rset takes all deletion marks back.
+// Rset unmarks all messages marked as deleted.
 func (c *Client) Rset(ctx context.Context) error {
 	_, err := c.s.cmd(ctx, "RSET")
 	return err
@@ -449,5 +465,6 @@ func (c *Client) Quit(ctx context.Context) error {
 	return err
 }
 
-// Close hangs up at once, from any goroutine, and commits nothing. Calls that wait end with ErrClosed. Closing twice does nothing.
+// Close closes the connection without sending QUIT, which discards pending deletions. It does not wait for the server, may be called
+// from any goroutine, and more than once. Calls in progress return [ErrClosed].
 func (c *Client) Close() error { return c.s.close() }
