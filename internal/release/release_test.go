@@ -251,6 +251,13 @@ func TestSandbox(t *testing.T) {
 	if err := s.run(t.Context(), t.TempDir(), s.path("bin", "tool")); err != nil {
 		t.Error(err)
 	}
+	tree := f.open()
+	if err := tree.verifyVersions(s.path("bin", "tool"), "v0.2.0"); err != nil {
+		t.Error(err)
+	}
+	if err := tree.verifyVersions(s.path("bin", "tool"), "v0.3.0"); err == nil {
+		t.Error("v0.2.0 counts as v0.3.0")
+	}
 }
 
 func TestWithoutSiblings(t *testing.T) {

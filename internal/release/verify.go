@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -112,11 +114,31 @@ func (t *Tree) verifyCommands(ctx context.Context, s *Sandbox) error {
 			if err := s.download(ctx, dir, "go", "install", command+"@"+s.Version); err != nil {
 				return err
 			}
+			if err := t.verifyVersions(s.path("bin", path.Base(command)), s.Version); err != nil {
+				return err
+			}
 			if command == path.Join(t.Modules[0].Path, "cmd/pop3") {
 				if err := s.run(ctx, dir, s.path("bin", "pop3"), "demo"); err != nil {
 					return err
 				}
 			}
+		}
+	}
+	return nil
+}
+
+// verifyVersions checks that a program was made of released modules alone.
+func (t *Tree) verifyVersions(program, version string) error {
+	if runtime.GOOS == "windows" {
+		program += ".exe"
+	}
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	for _, m := range append(info.Deps, &info.Main) {
+		if t.has(m.Path) && (m.Version != version || m.Replace != nil) {
+			return fmt.Errorf("%s contains %s %s, not %s", program, m.Path, m.Version, version)
 		}
 	}
 	return nil
