@@ -52,8 +52,11 @@ func Example() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		n, err := io.Copy(io.Discard, message.Body) // nil: the message is whole
+		n, err := io.Copy(io.Discard, message.Body)
 		if err != nil {
+			log.Fatal(err)
+		}
+		if err := m.Close(); err != nil { // a nil error means the message is complete
 			log.Fatal(err)
 		}
 		fmt.Printf("%d: %s (%d octets)\n", m.Number, message.Header.Get("Subject"), n)
