@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/seed-5b1d5243/pop3/internal/oracle"
 )
 
 // How an exchange ends.
@@ -208,7 +210,7 @@ func FuzzAuth(f *testing.F) {
 		all := mech.responses
 
 		var shown bytes.Buffer
-		conn := &memory{answers: append([]string{"+OK\r\n"}, answers...), pieces: lengths(pieces)}
+		conn := &memory{answers: append([]string{"+OK\r\n"}, answers...), pieces: oracle.Lengths(pieces)}
 		c := connect(t, &Options{
 			AllowInsecureLogin: mayShow,
 			Timeout:            -1,

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-5b1d5243/pop3/internal/oracle"
 )
 
 // A response is what the reference makes of one: err is nil, or why it broke the session, in the status line where word
@@ -196,7 +198,7 @@ func FuzzBatch(f *testing.F) {
 			}
 		}
 		synctest.Test(t, func(t *testing.T) {
-			conn := &memory{answers: answers, pieces: lengths(pieces), waits: time.Second}
+			conn := &memory{answers: answers, pieces: oracle.Lengths(pieces), waits: time.Second}
 			if kind/slow%2 != 0 {
 				conn.slow = time.Nanosecond
 			}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-5b1d5243/pop3/internal/dotstuff"
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
@@ -87,8 +88,8 @@ func unstuffing(unit string) []contender {
 		{"copy", len(wire), func() error { copy(buf, wire); return nil }},
 		{"unstuff", len(wire), func() error {
 			copy(buf, wire)
-			var u unstuffer
-			if _, _, end := u.next(buf); !end {
+			var u dotstuff.Unstuffer
+			if _, _, end := u.Next(buf); !end {
 				return io.ErrUnexpectedEOF
 			}
 			return nil

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-5b1d5243/pop3/internal/oracle"
 )
 
 var spaces = regexp.MustCompile(`[\t-\r\x{85}\p{Z}]+`)
@@ -75,7 +77,7 @@ func FuzzCapabilities(f *testing.F) {
 			if gone {
 				said = said[:int(cut)%(len(said)+1)]
 			}
-			conn := &memory{answers: []string{"+OK\r\n", said, ""}, pieces: lengths(pieces)}
+			conn := &memory{answers: []string{"+OK\r\n", said, ""}, pieces: oracle.Lengths(pieces)}
 			c := connect(t, &Options{Timeout: -1, MaxLineLength: longestLine}, conn)
 			if gone {
 				conn.answers = conn.answers[:1]

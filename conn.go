@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-5b1d5243/pop3/internal/dotstuff"
 	"github.com/seed-5b1d5243/pop3/internal/socket"
 )
 
@@ -369,10 +370,10 @@ func (c *conn) explain(command string, err error) error {
 
 // text returns the next run of a multi-line response, without its dot-stuffing: at least one octet, unless it is the end.
 // It is valid until the next call.
-func (c *conn) text(u *unstuffer) (text []byte, end bool, err error) {
+func (c *conn) text(u *dotstuff.Unstuffer) (text []byte, end bool, err error) {
 	for {
 		if c.r < c.w {
-			n, used, end := u.next(c.buf[c.r:c.w])
+			n, used, end := u.Next(c.buf[c.r:c.w])
 			text := c.buf[c.r : c.r+n]
 			c.r += used
 			if n > 0 || end {

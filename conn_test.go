@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-5b1d5243/pop3/internal/dotstuff"
 )
 
 // pieces is a connection whose Reads return the strings, one each, and then io.EOF.
@@ -142,7 +144,7 @@ func TestConnText(t *testing.T) {
 	const heard = "..a\r\n.b\r\n.\r\n+OK\r\n"
 	splits(heard, func(heard ...string) {
 		c := connOn(heard...)
-		var dots unstuffer
+		var dots dotstuff.Unstuffer
 		var got []byte
 		for end := false; !end; {
 			text, last, err := c.text(&dots)
@@ -160,7 +162,7 @@ func TestConnText(t *testing.T) {
 		}
 	})
 	c := connOn("a\r", "\n.", "\r")
-	var dots unstuffer
+	var dots dotstuff.Unstuffer
 	var got []byte
 	for {
 		text, end, err := c.text(&dots)

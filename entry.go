@@ -83,11 +83,18 @@ func plainUIDs(batch []UID, lines []byte, text string, maxLine int) ([]UID, int)
 	return batch, used
 }
 
+// Eight octets at a time, as a word.
+const (
+	ones  = 0x0101010101010101 // one in each octet
+	highs = ones << 7
+)
+
 // hasControl reports whether there is a control character of ASCII among the octets.
 func hasControl(b []byte) bool {
 	for ; len(b) >= 8; b = b[8:] {
 		w := binary.LittleEndian.Uint64(b)
-		if ((w-' '*ones)&^w|zeros(w^0x7f*ones))&highs != 0 {
+		del := w ^ 0x7f*ones // zero where a DEL is
+		if ((w-' '*ones)&^w|(del-ones)&^del)&highs != 0 {
 			return true
 		}
 	}

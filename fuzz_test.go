@@ -10,47 +10,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-5b1d5243/pop3/internal/oracle"
 )
-
-// FuzzUnstuff takes any octets in any pieces, against the reference.
-func FuzzUnstuff(f *testing.F) {
-	f.Add("Subject: x\r\n\r\n..\r\n.a\r\n.\r\n+OK", []byte{1, 2, 3})
-	f.Add("..\r\n..1234567\r\n..12345678\r\n\n.\r\n.\r\n", []byte{20})
-	f.Add(strings.Repeat("x . . . .....\r\n..", 100)+"\r\n.\r\n", []byte{255, 1})
-	f.Fuzz(func(t *testing.T, wire string, pieces []byte) {
-		wire = wire[:min(len(wire), 1<<14)]
-		checkUnstuff(t, wire, lengths(pieces)...)
-	})
-}
-
-// lengths are those of pieces: positive, and at least one.
-func lengths(pieces []byte) []int {
-	n := []int{1 << 20}
-	for i, p := range pieces {
-		if i == 0 {
-			n = n[:0]
-		}
-		n = append(n, int(p)+1)
-	}
-	return n
-}
-
-// FuzzStuffRoundTrip: what was stuffed comes back.
-func FuzzStuffRoundTrip(f *testing.F) {
-	f.Add("", []byte{})
-	f.Add(".", []byte{0})
-	f.Add("a\r\n.\r\n..\r\n\n.\r\n.b", []byte{2, 0})
-	f.Fuzz(func(t *testing.T, text string, pieces []byte) {
-		wire := stuffSlowly(text)
-		got, used, end := unstuffPieces(t, wire, lengths(pieces)...)
-		if text != "" && !strings.HasSuffix(text, "\r\n") {
-			text += "\r\n"
-		}
-		if got != text || used != len(wire) || !end {
-			t.Errorf("%q comes back from %q as %q, %d, %v", text, wire, got, used, end)
-		}
-	})
-}
 
 var statusLine = regexp.MustCompile(`(?s)^(\+OK|-ERR)(?:[ \t]+([^\n]*))?\r\n`)
 
@@ -61,7 +23,7 @@ func FuzzStatusLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line string, pieces []byte) {
 		o := (&Options{Timeout: -1, MaxLineLength: 100}).withDefaults()
-		c := newConn(&memory{ready: []byte(line), pieces: lengths(pieces)}, &o)
+		c := newConn(&memory{ready: []byte(line), pieces: oracle.Lengths(pieces)}, &o)
 		word, text, err := c.status()
 		match := statusLine.FindStringSubmatch(line)
 		switch {
@@ -170,10 +132,10 @@ func FuzzListing(f *testing.F) {
 		if longest > 16384 {
 			t.Skip()
 		}
-		c := connect(t, &Options{Timeout: -1}, &memory{answers: []string{"+OK\r\n", "+OK\r\n" + wire}, pieces: lengths(pieces)})
+		c := connect(t, &Options{Timeout: -1}, &memory{answers: []string{"+OK\r\n", "+OK\r\n" + wire}, pieces: oracle.Lengths(pieces)})
 		entries, err := collectList(c)
 		checkListing(t, wire, entryLine, entries, err)
-		c = connect(t, &Options{Timeout: -1}, &memory{answers: []string{"+OK\r\n", "+OK\r\n" + wire}, pieces: lengths(pieces)})
+		c = connect(t, &Options{Timeout: -1}, &memory{answers: []string{"+OK\r\n", "+OK\r\n" + wire}, pieces: oracle.Lengths(pieces)})
 		entries, err = collectUIDL(c)
 		checkListing(t, wire, uidLine, entries, err)
 	})
@@ -229,7 +191,7 @@ type outcome struct {
 
 // converse takes the steps, with a pause before each.
 func converse(t *testing.T, steps string, answers []string, pieces []byte) (outcomes []outcome) {
-	conn := &memory{answers: answers, pieces: lengths(pieces)}
+	conn := &memory{answers: answers, pieces: oracle.Lengths(pieces)}
 	c, err := NewClient(background, conn, &Options{AllowInsecureLogin: true, NoPipelining: true, Timeout: -1, StallTimeout: -1})
 	greeting := statusLine.FindStringSubmatch(answers[0])
 	if (err == nil) != (greeting != nil && greeting[1] == "+OK" && len(greeting[0]) <= 16384+2) {
@@ -290,7 +252,7 @@ func takeStep(t *testing.T, c *Client, conn *memory, step byte) (data string, er
 		}
 		got, err := io.ReadAll(m)
 		if err == nil {
-			text, _, end := unstuffSlowly(said[0][len(status()[0]):])
+			text, _, end := oracle.Unstuff(said[0][len(status()[0]):])
 			if !end || text != string(got) {
 				t.Errorf("message of %q reads %q", said[0], got)
 			}

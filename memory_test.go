@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/seed-5b1d5243/pop3/internal/oracle"
 )
 
 // memory is a server without a network: it answers each line it gets with the next of its answers, and reads come in pieces.
@@ -184,13 +186,13 @@ func (h *hearing) status() (word, text string, err error) {
 func (h *hearing) body() (text string, err error) {
 	for {
 		if strings.Contains(h.buffered, ".\r\n") {
-			if text, used, end := unstuffSlowly(h.buffered); end {
+			if text, used, end := oracle.Unstuff(h.buffered); end {
 				h.buffered = h.buffered[used:]
 				return text, nil
 			}
 		}
 		if h.read() != nil {
-			text, _, _ = unstuffSlowly(h.buffered)
+			text, _, _ = oracle.Unstuff(h.buffered)
 			return text, io.ErrUnexpectedEOF
 		}
 	}

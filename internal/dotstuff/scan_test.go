@@ -1,4 +1,4 @@
-package pop3
+package dotstuff
 
 import (
 	"bytes"

@@ -1,6 +1,6 @@
 //go:build !purego
 
-package pop3
+package dotstuff
 
 // skipToPair returns the index of the first dot in b[i:] that is behind an LF, or one before which there is none and that
 // is less than 16 octets from the end. i is at least 1.

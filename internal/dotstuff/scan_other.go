@@ -1,6 +1,6 @@
 //go:build !amd64 || purego
 
-package pop3
+package dotstuff
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-package pop3
+package dotstuff
 
 import (
 	"bytes"
@@ -6,49 +6,25 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/seed-5b1d5243/pop3/internal/oracle"
 )
 
-// unstuffSlowly is what RFC 1939, section 3, says, one octet after the other: the text of a response, how much of it was
-// used, and whether the terminator was seen.
-func unstuffSlowly(wire string) (text string, used int, end bool) {
-	var b strings.Builder
-	for i := 0; i < len(wire); i++ {
-		if i == 0 || strings.HasSuffix(wire[:i], "\r\n") {
-			if strings.HasPrefix(wire[i:], ".\r\n") {
-				return b.String(), i + 3, true
-			}
-			if strings.HasPrefix(wire[i:], "..") {
-				i++
-			}
-		}
-		b.WriteByte(wire[i])
-	}
-	return b.String(), len(wire), false
-}
-
-// stuffSlowly is its inverse; the text is completed with CRLF as servers do.
-func stuffSlowly(text string) string {
-	if text != "" && !strings.HasSuffix(text, "\r\n") {
-		text += "\r\n"
-	}
-	return strings.ReplaceAll("\r\n"+text, "\r\n.", "\r\n..")[2:] + ".\r\n"
-}
-
-// unstuffPieces has an unstuffer take wire in pieces of the given lengths, in turn, as conn.text does.
+// unstuffPieces has an Unstuffer take wire in pieces of the given lengths, in turn.
 func unstuffPieces(t testing.TB, wire string, lengths ...int) (text string, used int, end bool) {
 	t.Helper()
-	var u unstuffer
+	var u Unstuffer
 	var out, b []byte
 	for i := 0; used+len(b) < len(wire); i++ {
 		at := used + len(b)
 		b = append(b, wire[at:min(at+lengths[i%len(lengths)], len(wire))]...)
 		given := slices.Clone(b)
-		n, taken, done := u.next(b)
+		n, taken, done := u.Next(b)
 		if n > taken || taken > len(b) || !done && len(b)-taken > 2 {
-			t.Fatalf("next(%q) = %d, %d, %v", given, n, taken, done)
+			t.Fatalf("Next(%q) = %d, %d, %v", given, n, taken, done)
 		}
 		if !bytes.Equal(b[taken:], given[taken:]) {
-			t.Fatalf("next(%q) changed what it did not use to %q", given, b[taken:])
+			t.Fatalf("Next(%q) changed what it did not use to %q", given, b[taken:])
 		}
 		out = append(out, b[:n]...)
 		used += taken
@@ -64,7 +40,7 @@ func unstuffPieces(t testing.TB, wire string, lengths ...int) (text string, used
 func checkUnstuff(t testing.TB, wire string, lengths ...int) {
 	t.Helper()
 	text, used, end := unstuffPieces(t, wire, lengths...)
-	wantText, wantUsed, wantEnd := unstuffSlowly(wire)
+	wantText, wantUsed, wantEnd := oracle.Unstuff(wire)
 	if text != wantText || used != wantUsed || end != wantEnd {
 		t.Fatalf("un-stuffing %.400q in pieces of %d: %.400q, %d, %v; want %.400q, %d, %v",
 			wire, lengths, text, used, end, wantText, wantUsed, wantEnd)
@@ -106,7 +82,7 @@ func TestUnstuff(t *testing.T) {
 		{"pipelined answer behind it", "a\r\n.\r\n+OK\r\n.\r\n", "a\r\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			text, _, end := unstuffSlowly(test.wire)
+			text, _, end := oracle.Unstuff(test.wire)
 			if text != test.text || !end {
 				t.Fatalf("the reference says %q, %v; want %q", text, end, test.text)
 			}
