@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-5b1d5243/pop3/internal/dotstuff"
 	"github.com/seed-5b1d5243/pop3/internal/socket"
 )
 
@@ -366,24 +365,6 @@ func (c *conn) explain(command string, err error) error {
 		return &timeoutError{command, c.lastLine}
 	}
 	return &lostError{command, c.lastLine, err}
-}
-
-// text returns the next run of a multi-line response, without its dot-stuffing: at least one octet, unless it is the end.
-// It is valid until the next call.
-func (c *conn) text(u *dotstuff.Unstuffer) (text []byte, end bool, err error) {
-	for {
-		if c.r < c.w {
-			n, used, end := u.Next(c.buf[c.r:c.w])
-			text := c.buf[c.r : c.r+n]
-			c.r += used
-			if n > 0 || end {
-				return text, end, nil
-			}
-		}
-		if err := c.fill(); err != nil {
-			return nil, false, err
-		}
-	}
 }
 
 // lines returns all complete lines that are buffered, waiting for the first. The caller reports with used what it took.

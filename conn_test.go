@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/seed-5b1d5243/pop3/internal/dotstuff"
 )
 
 // pieces is a connection whose Reads return the strings, one each, and then io.EOF.
@@ -137,45 +135,6 @@ func TestConnStatus(t *testing.T) {
 	}
 	if word, text, err := connOn("+ QQ==\r\n").reply(); word != "+" || text != "QQ==" || err != nil {
 		t.Errorf("reply of a challenge: %q, %q, %v", word, text, err)
-	}
-}
-
-func TestConnText(t *testing.T) {
-	const heard = "..a\r\n.b\r\n.\r\n+OK\r\n"
-	splits(heard, func(heard ...string) {
-		c := connOn(heard...)
-		var dots dotstuff.Unstuffer
-		var got []byte
-		for end := false; !end; {
-			text, last, err := c.text(&dots)
-			if err != nil || len(text) == 0 && !last {
-				t.Fatalf("%q: text %q, %v, %v", heard, text, last, err)
-			}
-			got = append(got, text...)
-			end = last
-		}
-		if string(got) != ".a\r\n.b\r\n" {
-			t.Errorf("%q: text %q", heard, got)
-		}
-		if word, _, err := c.status(); word != "+OK" || err != nil {
-			t.Errorf("%q: behind the text: %q, %v", heard, word, err)
-		}
-	})
-	c := connOn("a\r", "\n.", "\r")
-	var dots dotstuff.Unstuffer
-	var got []byte
-	for {
-		text, end, err := c.text(&dots)
-		if err == io.EOF {
-			break
-		}
-		if end || err != nil {
-			t.Fatalf("cut in the terminator: %v, %v", end, err)
-		}
-		got = append(got, text...)
-	}
-	if string(got) != "a\r\n" {
-		t.Errorf("text before the cut: %q", got)
 	}
 }
 

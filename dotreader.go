@@ -11,11 +11,22 @@ type dotReader struct {
 	octets int64
 }
 
-// next returns the next text, at least one byte unless the end has been reached. It is valid until the next call.
-func (r *dotReader) next() (text []byte, err error) {
-	text, r.end, err = r.conn.text(&r.dots)
-	r.octets += int64(len(text))
-	return text, err
+// next waits for text and returns it: at least one byte, unless the end has been reached. It is valid until the next call.
+func (r *dotReader) next() ([]byte, error) {
+	c := r.conn
+	for {
+		n, used, end := r.dots.Next(c.buf[c.r:c.w])
+		text := c.buf[c.r : c.r+n]
+		c.used(used)
+		r.octets += int64(n)
+		r.end = end
+		if n > 0 || end {
+			return text, nil
+		}
+		if err := c.fill(); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // drain reads and discards the rest of the response.
