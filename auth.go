@@ -27,6 +27,7 @@ func (c *Client) Login(ctx context.Context, user, password string) error {
 }
 
 func (c *Client) login(h *lease, user, password string) error {
+	c.s.conn.keepSecret(password) // also what the server says before it is sent may be shown
 	caps, err := c.knownCapabilities(h)
 	if err != nil {
 		return err
@@ -54,7 +55,7 @@ func (c *Client) login(h *lease, user, password string) error {
 	if caps.hasMechanism("PLAIN") && !caps.Has("USER") {
 		return joined(c.auth(h, "PLAIN", []byte("\x00"+user+"\x00"+password), nil), refusal)
 	}
-	if _, err := c.s.ask(h, "USER "+user, "USER "+user); err != nil {
+	if _, err := c.s.ask(h, "USER "+user, c.s.conn.redactCommand("USER "+user)); err != nil {
 		return joined(err, refusal)
 	}
 	return joined(c.pass(h, password), refusal)
@@ -85,7 +86,7 @@ func (c *Client) Pass(ctx context.Context, password string) error {
 
 func (c *Client) pass(h *lease, password string) error {
 	c.s.conn.keepSecret(password)
-	_, err := c.s.ask(h, "PASS "+password, "PASS ****")
+	_, err := c.s.ask(h, "PASS "+password, "PASS "+hidden)
 	return c.loggedIn(err)
 }
 
@@ -108,7 +109,7 @@ func (c *Client) apop(h *lease, user, secret, challenge string) error {
 	sum := md5.Sum([]byte(challenge + secret))
 	digest := hex.EncodeToString(sum[:])
 	c.s.conn.keepSecret(secret, digest)
-	_, err := c.s.ask(h, "APOP "+user+" "+digest, "APOP "+user+" ****")
+	_, err := c.s.ask(h, "APOP "+user+" "+digest, c.s.conn.redactCommand("APOP "+user)+" "+hidden)
 	return c.loggedIn(err)
 }
 

@@ -224,7 +224,7 @@ func (b *batch) writeAhead() {
 		lines = lines[:0]
 		for _, n := range b.numbers[first:last] {
 			command := b.command(n)
-			b.s.conn.debug("C: ", command)
+			b.s.conn.sent(command)
 			lines = append(append(lines, command...), "\r\n"...)
 		}
 		if b.lost = b.s.conn.write(lines); b.lost != nil {
@@ -403,7 +403,7 @@ func (b *batch) drain() error {
 		}
 		var refused error
 		if word == "-ERR" {
-			refused = serverError(command, text)
+			refused = b.s.conn.serverError(command, text)
 		}
 		b.s.observed(&b.lease, refused)
 		b.answered()

@@ -116,7 +116,7 @@ func (c *Client) askLines(h *lease, command string, each func(line string)) (tex
 		if err != nil {
 			return "", c.s.fail(h, err)
 		}
-		c.s.conn.debug("S: ", string(line))
+		c.s.conn.received(string(line))
 		if string(line) == "." {
 			h.event.Octets = octets
 			return text, nil

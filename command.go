@@ -81,7 +81,7 @@ func (s *session) answer(h *lease, shown string) (text string, err error) {
 	case err != nil:
 		return "", s.fail(h, err)
 	case word == "-ERR":
-		return "", serverError(shown, text)
+		return "", s.conn.serverError(shown, text)
 	}
 	return text, nil
 }
@@ -115,21 +115,22 @@ func (s *session) do(ctx context.Context, name string, fn func(h *lease) error) 
 
 // cmd sends a command with a single-line response.
 func (s *session) cmd(ctx context.Context, command string) (text string, err error) {
-	err = s.do(ctx, command, func(h *lease) error {
-		text, err = s.ask(h, command, command)
+	shown := s.conn.redactCommand(command)
+	err = s.do(ctx, shown, func(h *lease) error {
+		text, err = s.ask(h, command, shown)
 		return err
 	})
 	return text, err
 }
 
-// open sends the command that h is named after, and leaves the lease parked, with its multi-line response to be read.
-func (s *session) open(h *lease, resp drainer) (text string, err error) {
+// open sends a command, which h is named after, and leaves the lease parked, with its multi-line response to be read.
+func (s *session) open(h *lease, command string, resp drainer) (text string, err error) {
 	if err := s.acquire(h); err != nil {
 		return "", err
 	}
 	returned := false
 	defer s.closeOnPanic(&returned)
-	if text, err = s.ask(h, h.name, h.name); err != nil {
+	if text, err = s.ask(h, command, h.name); err != nil {
 		h.result = err
 		s.release(h)
 	} else {

@@ -179,7 +179,7 @@ func (c *conn) write(lines []byte) error {
 // discarded.
 func (c *conn) send(line, shown string) error {
 	c.discardBuffered()
-	c.debug("C: ", shown)
+	c.sent(shown)
 	c.out = append(append(c.out[:0], line...), "\r\n"...)
 	err := c.write(c.out)
 	clear(c.out) // it may have been a password
@@ -279,7 +279,7 @@ const (
 )
 
 // status reads a status line and returns its first word, "+OK" or "-ERR", and the text after it, without the blanks in between.
-// A malformed line is a *ProtocolError. The text of -ERR contains no secrets.
+// A malformed line is a *ProtocolError.
 func (c *conn) status() (word, text string, err error) {
 	word, text, err = c.reply()
 	if word == "+" {
@@ -327,13 +327,13 @@ func (c *conn) reply() (word, text string, err error) {
 	if string(first) == "+" {
 		c.debug("S: ", fmt.Sprintf("+ [%d octets]", len(rest))) // base64 may hide a secret
 	} else if c.debugger != nil {
-		c.debug("S: ", string(line))
+		c.received(string(line))
 	}
 	switch string(first) {
 	case "+OK":
 		return "+OK", string(rest), nil
 	case "-ERR":
-		return "-ERR", c.redact(string(rest)), nil
+		return "-ERR", string(rest), nil
 	case "+":
 		return "+", string(rest), nil
 	}
@@ -359,12 +359,14 @@ func (c *conn) explain(command string, err error) error {
 		return limit
 	case errors.As(err, &header): // of a *tls.Conn that was given to NewClient
 		return &commandError{command, `server answered without TLS: "` + c.unfinished(header.RecordHeader[:]) + `"`, errors.Join(errNoTLS, err)}
-	case errors.Is(err, ErrLineTooLong), errors.As(err, &untrusted): // not a network failure: a retry would not help
+	case errors.Is(err, ErrLineTooLong):
 		return commandFailed(command, err)
+	case errors.As(err, &untrusted): // not a network failure: a retry would not help
+		return c.failed(command, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &timeoutError{command, c.lastLine}
 	}
-	return &lostError{command, c.lastLine, err}
+	return &lostError{command, c.lastLine, c.shown(err)}
 }
 
 // lines returns all complete lines that are buffered, waiting for the first. The caller reports with used what it took.

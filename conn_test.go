@@ -2,7 +2,6 @@ package pop3
 
 import (
 	"bytes"
-	"encoding/base64"
 	"io"
 	"net"
 	"reflect"
@@ -210,84 +209,5 @@ func TestConnSend(t *testing.T) {
 	}
 	if kept := c.out[:cap(c.out)]; bytes.Contains(kept, []byte("xx")) {
 		t.Errorf("the password is still in memory: %.40q", kept)
-	}
-}
-
-func TestRedact(t *testing.T) {
-	c := connOn()
-	c.keepSecret("", "bob", "bob123", "tanstaaf")
-	in64 := base64.StdEncoding.EncodeToString([]byte("bob123"))
-	for text, want := range map[string]string{
-		"":                          "",
-		"no secret":                 "no secret",
-		"bob123":                    "****",
-		"bobbob123bob":              "************",
-		"wrong: " + in64 + "!":      "wrong: ****!",
-		strings.Repeat("bob123", 2): "********",
-	} {
-		if got := c.redact(text); got != want {
-			t.Errorf("redact(%q) = %q, want %q", text, got, want)
-		}
-	}
-	line := []byte(strings.Repeat("x", maxQuote-3) + "tanstaaf")
-	if got := c.quoted(line); strings.Contains(got, "tan") {
-		t.Errorf("half a secret in %q", got)
-	}
-	if got := c.quoted(bytes.Repeat([]byte("x"), 1000)); len(got) > maxQuote+3 {
-		t.Errorf("a quotation of %d octets", len(got))
-	}
-}
-
-func TestDebugWriter(t *testing.T) {
-	var transcript strings.Builder
-	c := dialogue(t, &Options{DebugWriter: &transcript, AllowInsecureLogin: true}, `
-		C: USER u
-		S: +OK \x1b[1m
-		C: PASS tanstaaf
-		S: +OK not tanstaaf but dGFuc3RhYWY=
-		C: CAPA
-		S: +OK
-		S: TOP
-		S: .
-		C: RETR 1
-		S: +OK
-		S: tanstaaf
-		S: .
-		C: RETR 2
-		S: -ERR gone
-		C: RETR 3
-		S: +OK\r\ncut
-		!close`)
-	must(t, c.User(background, "u"))
-	must(t, c.Pass(background, "tanstaaf"))
-	_, err := c.Capabilities(background)
-	must(t, err)
-	m, err := c.Retr(background, 1)
-	readAll(t, m, err, "tanstaaf\r\n")
-	c.Retr(background, 2)
-	if m, err = c.Retr(background, 3); err == nil {
-		_, err = io.Copy(io.Discard, m)
-	}
-	wantError(t, err, io.ErrUnexpectedEOF)
-	want := `S: +OK ready
-C: USER u
-S: +OK \x1b[1m
-C: PASS ****
-S: +OK not **** but ****
-C: CAPA
-S: +OK
-S: TOP
-S: .
-C: RETR 1
-S: +OK
-S: [10 octets]
-C: RETR 2
-S: -ERR gone
-C: RETR 3
-S: +OK
-S: [5 octets, truncated]
-`
-	if transcript.String() != want {
-		t.Errorf("transcript:\n%s\nwant:\n%s", transcript.String(), want)
 	}
 }

@@ -53,6 +53,8 @@ const (
 	CodeUTF8       ResponseCode = "UTF8"        // the maildrop or message needs UTF8 mode (RFC 6856)
 )
 
+var registeredCodes = []ResponseCode{CodeInUse, CodeLoginDelay, CodeSysTemp, CodeSysPerm, CodeAuth, CodeUTF8}
+
 // Is reports whether c is parent or a level below it: "IN-USE/OTHER" is IN-USE. Clients ignore the levels that they do
 // not know (RFC 2449, section 8).
 func (c ResponseCode) Is(parent ResponseCode) bool {
@@ -90,12 +92,17 @@ func (e *ServerError) Temporary() bool {
 
 // serverError makes a *ServerError of the text after -ERR, which may begin with a response code.
 func serverError(command, text string) *ServerError {
-	e := &ServerError{Command: command, Number: messageNumber(command), Text: text}
-	if code, rest, ok := strings.Cut(text, "]"); ok && len(code) > 1 && code[0] == '[' && !strings.ContainsAny(code, " \t") {
-		e.Code = ResponseCode(strings.ToUpper(code[1:]))
-		e.Text = strings.TrimLeft(rest, " \t")
+	code, text, _ := cutCode(text)
+	return &ServerError{Command: command, Number: messageNumber(command), Code: ResponseCode(strings.ToUpper(code)), Text: text}
+}
+
+// cutCode splits the text after -ERR into a response code, without its brackets, and the rest.
+func cutCode(text string) (code, rest string, ok bool) {
+	code, rest, ok = strings.Cut(text, "]")
+	if !ok || len(code) < 2 || code[0] != '[' || strings.ContainsAny(code, blanks) {
+		return "", text, false
 	}
-	return e
+	return code[1:], strings.TrimLeft(rest, blanks), true
 }
 
 // messageNumber returns the number of the message that a command is about, or 0.

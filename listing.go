@@ -396,7 +396,7 @@ func (l *Listing[T]) read() {
 		l.arrive(c, false, nil)
 		l.fail(err)
 	case l.pump.eof:
-		l.s.conn.debugBody(l.pump.octets, true)
+		l.s.conn.receivedText(l.pump.octets, true)
 		l.s.release(&l.lease)
 		l.arrive(c, true, fault)
 	default:
@@ -411,7 +411,7 @@ func (l *Listing[T]) read() {
 // fail ends the listing and the session.
 func (l *Listing[T]) fail(err error) {
 	l.pump.eof = true
-	l.s.conn.debugBody(l.pump.octets, false)
+	l.s.conn.receivedText(l.pump.octets, false)
 	l.arrive(chunk[T]{}, true, l.s.fail(&l.lease, err))
 }
 

@@ -268,7 +268,7 @@ func (c *Client) UIDL(ctx context.Context) (*Listing[UID], error) {
 
 func list[T Entry | UID](ctx context.Context, c *Client, command string, form *form[T]) (*Listing[T], error) {
 	l := newListing(c, ctx, command, form)
-	if _, err := c.s.open(&l.lease, nil); err != nil {
+	if _, err := c.s.open(&l.lease, command, nil); err != nil {
 		return nil, err
 	}
 	l.watch()
@@ -350,10 +350,10 @@ func topCommand(number, lines int) string {
 
 // open sends a command with a multi-line response and returns that to be read.
 func (c *Client) open(ctx context.Context, number int, command string) (*Message, error) {
-	m := &Message{Number: number, s: c.s, body: dotReader{conn: c.s.conn}, own: lease{ctx: ctx, name: command, hint: "read it to EOF or Close it"}}
+	m := &Message{Number: number, s: c.s, body: dotReader{conn: c.s.conn}, own: lease{ctx: ctx, name: c.s.conn.redactCommand(command), hint: "read it to EOF or Close it"}}
 	m.lease = &m.own
 	var err error
-	if m.Status, err = c.s.open(m.lease, m); err != nil {
+	if m.Status, err = c.s.open(m.lease, command, m); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -388,8 +388,11 @@ func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text 
 			if verb == "PASS" && !c.mayShowSecrets() {
 				return notSent(verb, ErrInsecureLogin)
 			}
-			c.s.conn.keepSecret(args...)
-			text, err = c.s.ask(h, line, verb+" ****")
+			if verb == "APOP" && len(args) > 1 {
+				args = args[1:] // after the name
+			}
+			c.s.conn.keepSecret(append(args, strings.Join(args, " "))...)
+			text, err = c.s.ask(h, line, verb+" "+hidden)
 			return c.loggedIn(err)
 		})
 		return text, err

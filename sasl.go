@@ -67,7 +67,7 @@ func (c *Client) auth(h *lease, name string, initial []byte, mech SASL) error {
 		case err != nil:
 			return c.s.fail(h, err)
 		case word == "-ERR":
-			refused := serverError(x.shown, text)
+			refused := c.s.conn.serverError(x.shown, text)
 			refused.Detail = c.s.conn.redact(x.failure)
 			return refused
 		case word == "+OK" && !unsent:
@@ -84,7 +84,7 @@ func (c *Client) auth(h *lease, name string, initial []byte, mech SASL) error {
 				return err
 			}
 		}
-		if err := c.s.conn.send(base64.StdEncoding.EncodeToString(response), "****"); err != nil {
+		if err := c.s.conn.send(base64.StdEncoding.EncodeToString(response), hidden); err != nil {
 			return c.s.fail(h, err)
 		}
 	}
@@ -111,7 +111,7 @@ func (x *exchange) start(initial []byte) (unsent bool, err error) {
 		}
 		if unsent = len(line)+len(" ")+len(response)+len("\r\n") > maxAuthLine; !unsent {
 			line += " " + response
-			shown += " ****"
+			shown += " " + hidden
 		}
 	}
 	if err := x.c.s.ready(x.h, x.shown); err != nil {
@@ -142,7 +142,7 @@ func (x *exchange) respond(text string) (response []byte, err error) {
 	case closed != nil:
 		return nil, closed
 	case err != nil:
-		return nil, x.cancel(commandFailed(x.shown, err))
+		return nil, x.cancel(conn.failed(x.shown, err))
 	}
 	x.keepSecrets(string(challenge), response)
 	return response, nil
@@ -193,21 +193,38 @@ func (x *exchange) cancel(cause error) error {
 	return errors.Join(cause, err)
 }
 
-// keepSecrets notes what in a response is secret.
+// keepSecrets notes what in a response is secret: all of it, since it could be used again, and the proof in it.
 func (x *exchange) keepSecrets(challenge string, response []byte) {
 	s := string(response)
-	secret := s
-	switch x.name {
-	case "PLAIN":
-		secret = s[strings.LastIndexByte(s, 0)+1:]
-	case "XOAUTH2", "OAUTHBEARER":
-		_, secret, _ = strings.Cut(s, "auth=Bearer ")
-		secret, _, _ = strings.Cut(secret, "\x01")
-	case "CRAM-MD5":
-		secret = s[strings.LastIndexByte(s, ' ')+1:]
-	}
 	x.steps++
-	x.c.s.conn.keepSecret(s, secret)
+	switch {
+	case x.name == "PLAIN":
+		x.c.s.conn.keepSecret(s[strings.LastIndexByte(s, 0)+1:])
+	case x.name == "LOGIN" && x.steps == 1 && !strings.Contains(strings.ToLower(challenge), "pass"):
+		return // the user name
+	case x.name == "CRAM-MD5":
+		x.c.s.conn.keepSecret(s[strings.LastIndexByte(s, ' ')+1:])
+	case x.name == "XOAUTH2" || x.name == "OAUTHBEARER":
+		x.c.s.conn.keepSecret(attribute(s, "auth=bearer ", "\x01"))
+	case x.name == "DIGEST-MD5":
+		x.c.s.conn.keepSecret(attribute(s, "response=", ","))
+	case strings.HasPrefix(x.name, "SCRAM-"):
+		proof := attribute(s, ",p=", ",")
+		decoded, _ := base64.StdEncoding.DecodeString(proof)
+		x.c.s.conn.keepSecret(proof, string(decoded))
+	}
+	x.c.s.conn.keepSecret(s)
+}
+
+// attribute returns the value in text after the last name, in any case, up to end.
+func attribute(text, name, end string) string {
+	for i := len(text) - len(name); i >= 0; i-- {
+		if rest := text[i+len(name):]; strings.EqualFold(text[i:i+len(name)], name) {
+			value, _, _ := strings.Cut(rest, end)
+			return strings.Trim(value, `"`)
+		}
+	}
+	return ""
 }
 
 // XOAUTH2 is the mechanism of Google and Microsoft for OAuth 2.0 bearer tokens.

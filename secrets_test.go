@@ -1,129 +1,279 @@
 package pop3
 
 import (
-	"bytes"
-	"errors"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
-	"log/slog"
+	"html"
+	"net/url"
 	"strings"
 	"testing"
-
-	"github.com/seed-5b1d5243/pop3/pop3test"
+	"unicode/utf8"
 )
 
-// TestSecrets has the server say every secret that it heard, in every place where it could be shown.
-func TestSecrets(t *testing.T) {
-	const secret = "s3cret/tanstaaf"
-	plain := "\x00user\x00" + secret
-	cram := "user 0123456789abcdef0123456789abcdef"
-	bearer := "n,a=user,\x01auth=Bearer " + secret + "\x01\x01"
-	login := func(c *Client) error { return c.Login(background, "user", secret) }
-	auth := func(mech mechanism) func(c *Client) error {
-		return func(c *Client) error { mech := mech; return c.Auth(background, &mech) }
+// encodings are ways to write a secret.
+var encodings = map[string]func(secret string) string{
+	"as it is":         func(s string) string { return s },
+	"upper case":       strings.ToUpper,
+	"lower case":       strings.ToLower,
+	"base64":           in64,
+	"base64, unpadded": func(s string) string { return base64.RawStdEncoding.EncodeToString([]byte(s)) },
+	"base64url":        func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) },
+	"base64, upper":    func(s string) string { return strings.ToUpper(in64(s)) },
+	"within base64":    func(s string) string { return in64("say: " + s + "?") },
+	"within base64, 1": func(s string) string { return in64("say:  " + s + "??") },
+	"within base64, 2": func(s string) string { return base64.URLEncoding.EncodeToString([]byte("say:   " + s + "???")) },
+	"hex":              func(s string) string { return hex.EncodeToString([]byte(s)) },
+	"HEX":              func(s string) string { return strings.ToUpper(hex.EncodeToString([]byte(s))) },
+	"query":            url.QueryEscape,
+	"path":             url.PathEscape,
+	"percent":          octetwise("%%%02X"),
+	"quoted-printable": octetwise("=%02X"),
+	"backslash x":      octetwise(`\x%02x`),
+	"backslash u":      runewise(`\u%04x`),
+	"HTML":             html.EscapeString,
+	"HTML, numbers":    runewise("&#%d;"),
+	"HTML, hex":        runewise("&#x%X;"),
+	"quoted":           func(s string) string { return fmt.Sprintf("%q", s) },
+}
+
+// octetwise formats each octet.
+func octetwise(format string) func(string) string {
+	return func(s string) string {
+		var b strings.Builder
+		for _, c := range []byte(s) {
+			fmt.Fprintf(&b, format, c)
+		}
+		return b.String()
 	}
-	for name, test := range map[string]struct {
-		before string // up to the secret
-		do     func(c *Client) error
-		says   []string
-	}{
-		"Pass":  {"C: PASS " + secret, func(c *Client) error { return c.Pass(background, secret) }, []string{secret, in64(secret)}},
-		"Cmd":   {"C: pass " + secret, func(c *Client) error { _, err := c.Cmd(background, "pass", secret); return err }, []string{secret}},
-		"Login": {"C: CAPA\nS: -ERR\nC: USER user\nS: +OK\nC: PASS " + secret, login, []string{secret}},
-		"Login, PLAIN": {"C: CAPA\nS: +OK\nS: SASL PLAIN\nS: .\nC: AUTH PLAIN " + in64(plain), login,
-			[]string{secret, in64(plain), in64(secret)}},
-		"PLAIN": {"C: AUTH PLAIN " + in64(plain), auth(mechanism{name: "PLAIN", initial: []byte(plain)}), []string{secret, in64(plain)}},
-		"PLAIN, later": {"C: AUTH PLAIN\nS: +\nC: " + in64(plain), auth(mechanism{name: "PLAIN", responses: []string{plain}}),
-			[]string{secret, in64(plain)}},
-		"LOGIN": {"C: AUTH LOGIN\nS: + VXNlcm5hbWU6\nC: dXNlcg==\nS: + UGFzc3dvcmQ6\nC: " + in64(secret),
-			auth(mechanism{name: "LOGIN", responses: []string{"user", secret}}), []string{secret, in64(secret)}},
-		"LOGIN, the user's name within the password": {"C: AUTH LOGIN\nS: + VXNlcm5hbWU6\nC: " + in64("s3cret") + "\nS: + UGFzc3dvcmQ6\nC: " + in64(secret),
-			auth(mechanism{name: "LOGIN", responses: []string{"s3cret", secret}}), []string{secret}},
-		"CRAM-MD5": {"C: AUTH CRAM-MD5\nS: + PDFAMj4=\nC: " + in64(cram), auth(mechanism{name: "CRAM-MD5", responses: []string{cram}}),
-			[]string{cram[5:], in64(cram)}},
-		"XOAUTH2":     {"C* AUTH XOAUTH2 ", func(c *Client) error { return c.Auth(background, XOAUTH2("user", secret)) }, []string{secret}},
-		"OAUTHBEARER": {"C: AUTH OAUTHBEARER " + in64(bearer), auth(mechanism{name: "OAUTHBEARER", initial: []byte(bearer)}), []string{secret, in64(bearer)}},
-		"another":     {"C: AUTH X " + in64(secret), auth(mechanism{name: "X", initial: []byte(secret)}), []string{secret, in64(secret)}},
+}
+
+// runewise formats each character.
+func runewise(format string) func(string) string {
+	return func(s string) string {
+		var b strings.Builder
+		for _, r := range s {
+			fmt.Fprintf(&b, format, r)
+		}
+		return b.String()
+	}
+}
+
+func TestHideEncodings(t *testing.T) {
+	for _, secret := range []string{"hunter2", "S3cret", "s3cret/tan~~~?&<af", "a~~~???>>>b", "correct horse battery", `quo"ted\back`, "0123456789abcdef", "\x00user\x00pass"} {
+		for name, encode := range encodings {
+			said := encode(secret)
+			var s secrets
+			s.keep("another secret", secret)
+			for _, text := range []string{said, "not " + said + ", no", "(" + said + ")", said + said} {
+				got := s.hide(text, 0)
+				if strings.Contains(strings.ToLower(got), strings.ToLower(said)) || strings.Contains(strings.ToLower(got), strings.ToLower(secret)) {
+					t.Errorf("%s of %q: %q is shown as %q", name, secret, text, got)
+				}
+				if !strings.Contains(got, hidden) || len(got) > len(text)-len(said)+2*len(hidden)+8 {
+					t.Errorf("%s of %q: %q is shown as %q", name, secret, text, got)
+				}
+			}
+			if got := s.hide("not "+said+", no", 0); !strings.HasPrefix(got, "not ") || !strings.HasSuffix(got, ", no") {
+				t.Errorf("%s of %q: more than it is hidden: %q", name, secret, got)
+			}
+		}
+	}
+}
+
+func TestHide(t *testing.T) {
+	for _, test := range []struct{ secret, text, want string }{
+		{"hunter2", "", ""},
+		{"", "text", "text"},
+		{"  ", "a  b", "a  b"},
+		{"hunter2", "no secret", "no secret"},
+		{"hunter2", "hunter2", "****"},
+		{"hunter2", "HunTer2 is wrong", "**** is wrong"},
+		{"hunter2", "hunterhunter2", "hunter****"},
+		{"hunter2", "hunter2hunter2", "********"},
+		{"ababab", "abababab", "****"},
+		{" hunter2 ", "wrong: hunter2", "wrong: ****"},
+		{"two  words", "not two words", "not ****"},
+		{"two words", "not two \t words", "not ****"},
+		{"correct horse battery", "unknown argument horse battery", "unknown argument ****"},
+		{"correct horse battery", "unknown command CORRECT", "unknown command ****"},
+		{"correct horse battery", "correct horse", "****"},
+		{"correct horse battery", "correct horse is no command", "**** is no command"},
+		{"paßwörter", "PAßWÖRTER", "****"},
+		{"\u212aelvin-sign", "kelvin-sign", "****"},
+		{"pass\xffword", "pass\xffword, pass\xfeword", "****, pass\xfeword"},
+
+		{"hunter2", "x " + in64("say: hunter2, ok?") + " y", "x **** y"},
+		{"hunter2", "x=aHVudGVyMg==. y", "****. y"},
+
+		// One that is shorter hides the complete text.
+		{"p", "not implemented", "****"},
+		{"P", "not implemented", "****"},
+		{"p", "no", "no"},
+		{"bob12", "x bob12 y", "****"},
+		{"bob12", "x BOB12 y", "****"},
+		{"bob12", "x " + in64("bob12"), "****"},
+		{"bob12", "x Ym9iMTI y", "****"},
+		{"p", "cA==", "****"},
+		{"p", "x70 cAx", "x70 cAx"}, // too short to be found in a word
+		{"p", "x 70", "****"},
+		{"a\tb", "x a b", "****"},
+
+		// A part of one is an echo of it at the end of a text, or if it is of a token.
+		{"hunter2", "you said hunter", "you said ****"},
+		{"hunter2", "you said hunte", "you said hunte"},
+		{"hunter2", "hunter, you said", "hunter, you said"},
+		{"ya29.a0AfH6SMBx7Q", "invalid token ya29.a0AfH6S...", "invalid token ****..."},
+		{"ya29.a0AfH6SMBx7Q", "invalid token ya29.a0AfH6... of", "invalid token ya29.a0AfH6... of"},
 	} {
-		for _, said := range test.says {
-			for where, answer := range map[string]string{
-				"-ERR":               "S: -ERR " + said + " is wrong",
-				"code":               "S: -ERR [" + said + "] is wrong",
-				"no status":          "S: " + said + " is what you said",
-				"bare LF":            `S- -ERR ` + said + `\n`,
-				"cut by a quotation": "S: " + strings.Repeat("x", maxQuote-5) + said,
-				"+OK, then last":     "S: +OK\\r\\n-ERR " + said,
-				"challenge":          "S: + " + in64("do you mean "+said+"?") + "\nC* \nS: -ERR " + said,
-				"challenge, JSON":    "S: + " + in64(`{"token":"`+said+`"}`) + "\nC* \nS: -ERR",
-				"not base64":         "S: + " + said + "!\nC: *\nS: -ERR " + said,
-			} {
-				t.Run(name+"/"+where, func(t *testing.T) {
-					if strings.HasPrefix(answer, "S: + ") && !strings.Contains(test.before, "AUTH") {
-						answer = "S: + " + said // a challenge to nothing
-					}
-					var heard bytes.Buffer
-					conn := pop3test.Play(t, "S: +OK\n"+test.before+"\n"+answer)
-					c := connect(t, &Options{
-						AllowInsecureLogin: true,
-						DebugWriter:        &heard,
-						Logger:             slog.New(slog.NewTextHandler(&heard, &slog.HandlerOptions{Level: slog.LevelDebug})),
-					}, conn)
-					err := test.do(c)
-					if where == "+OK, then last" {
-						must(t, err)
-						c.s.conn.sock.Close() // so that the last words are reported
-						err = c.Noop(background)
-					}
-					if err == nil {
-						t.Fatal("no error")
-					}
-					fmt.Fprintf(&heard, "\n%v\n%+v\n", err, err)
-					if refused := new(ServerError); errors.As(err, &refused) {
-						fmt.Fprintf(&heard, "%+v\n", *refused)
-					}
-					if protocol := new(ProtocolError); errors.As(err, &protocol) {
-						fmt.Fprintf(&heard, "%+v\n", *protocol)
-					}
-					for _, never := range []string{secret, said, secret[:5], secret[6:], in64(said), in64(secret), in64("do you mean " + said + "?")} {
-						if strings.Contains(heard.String(), never) {
-							t.Errorf("%q is to be seen in:\n%s", never, heard.String())
-						}
-					}
-				})
-			}
+		var s secrets
+		s.keep(test.secret)
+		if got := s.hide(test.text, 0); got != test.want {
+			t.Errorf("%q is shown as %q, want %q, with the secret %q", test.text, got, test.want, test.secret)
+		}
+	}
+	for harmless, want := range []string{"****", "b****", "bo****", "bob****", "bob ****", "bob x"} {
+		var s secrets
+		s.keep("bob", "b x") // of which the last begins within what is harmless
+		if harmless == 5 {
+			s = secrets{}
+		}
+		if got := s.hide("bob x", harmless); got != want {
+			t.Errorf("after %d octets: %q, want %q", harmless, got, want)
 		}
 	}
 }
 
-// TestSecretsOfAPOP has the server echo the digest.
-// The blanks around a password may be lost in what the server says of it.
-func TestSecretsInBlanks(t *testing.T) {
-	for _, answer := range []string{"-ERR  hunter2  is wrong", "-ERR hunter2 is wrong", "-ERR [AUTH]  hunter2"} {
-		c := dialogue(t, &Options{AllowInsecureLogin: true}, "\nC: PASS  hunter2 \nS: "+answer)
-		err := c.Pass(background, " hunter2 ")
-		if !isServerError(err) || strings.Contains(fmt.Sprintf("%v %+v", err, err), "hunter2") {
-			t.Errorf("%q: %v", answer, err)
+func TestEndsWithin(t *testing.T) {
+	var s secrets
+	s.keep("hunter2")
+	for text, want := range map[string]bool{
+		"": false, "x": false, "hu": false, "hun": true, "you said hunter": true, "you said HUNT": true, "hunter2": false, "hunter, you said": false,
+		"aHVudG": true,
+	} {
+		if got := s.endsWithin(text); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+	if (&secrets{}).endsWithin("hunter") {
+		t.Error("within a secret, though there is none")
+	}
+}
+
+// TestHideManySecrets: those that are part of others, or begin within them, are hidden with them.
+func TestHideManySecrets(t *testing.T) {
+	var s secrets
+	s.keep("tanstaaf", "staaf-user", "tanstaaf-tanstaaf")
+	for text, want := range map[string]string{
+		"tanstaaf-user":           "****",
+		"a tanstaaf-tanstaaf b":   "a **** b",
+		"staaf-usertanstaaf":      "********",
+		"tanstaa":                 "****",
+		"user tanstaaf user":      "user **** user",
+		"tanstaaf, and tanstaaf.": "****, and ****.",
+	} {
+		if got := s.hide(text, 0); got != want {
+			t.Errorf("%q is shown as %q, want %q", text, got, want)
 		}
 	}
 }
 
-func TestSecretsOfAPOP(t *testing.T) {
-	for _, said := range []string{rfcDigest, "tanstaaf"} {
-		var heard bytes.Buffer
-		c := script(t, Options{DebugWriter: &heard}, `
-			S: +OK `+rfcChallenge+`
-			C: APOP mrose `+rfcDigest+`
-			S: -ERR not `+said+`
-			C: APOP mrose `+rfcDigest+`
-			S: +`+said)
-		for range 2 {
-			err := c.APOP(background, "mrose", "tanstaaf")
-			if err == nil {
-				t.Fatal("no error")
-			}
-			fmt.Fprintf(&heard, "%+v\n", err)
-		}
-		if strings.Contains(heard.String(), said) {
-			t.Errorf("%q is to be seen in:\n%s", said, heard.String())
+// TestRedactRefusal: what a response code means does not depend on the password.
+func TestRedactRefusal(t *testing.T) {
+	for _, test := range []struct {
+		secret, text string
+		code         ResponseCode
+		rest         string
+	}{
+		{"S", "[SYS/TEMP] down", CodeSysTemp, "down"},
+		{"S", "[SYS/TEMP] disk full", CodeSysTemp, "****"},
+		{"s", "[sys/temp] down", CodeSysTemp, "down"},
+		{"AUTH", "[AUTH] wrong", CodeAuth, "wrong"},
+		{"AUTH", "[AUTH] authentication failed", CodeAuth, "****"},
+		{"]", "[IN-USE] locked", CodeInUse, "locked"},
+		{"in-use/pop3", "[IN-USE/POP3] locked", "IN-USE/POP3", "locked"},
+		{"hunter2", "[hunter2] wrong", "****", "wrong"},
+		{"hunter2", "[X-HUNTER2] wrong", "X-****", "wrong"},
+		{"hunter2", "[SYS/TEMP/HUNTER2] down", "SYS/TEMP/****", "down"},
+		{"p", "[SYS/PERM/P] down", "SYS/PERM/****", "down"},
+		{"p", "[X-P] down", "", "****"},
+		{"hunter2", "[AUTH] not hunter2", CodeAuth, "not ****"},
+		{"SYS/TEMP] d", "[SYS/TEMP] down", CodeSysTemp, "****own"},
+		{"X] hunter2", "[X] hunter2 is wrong", "", "[**** is wrong"},
+		{"hunter2", "not [hunter2]", "", "not [****]"},
+		{"hunter2", "", "", ""},
+	} {
+		var tr transcript
+		tr.keepSecret(test.secret)
+		e := tr.serverError("PASS ****", test.text)
+		if e.Code != test.code || e.Text != test.rest {
+			t.Errorf("%q is [%s] %q, want [%s] %q, with the secret %q", test.text, e.Code, e.Text, test.code, test.rest, test.secret)
 		}
 	}
+}
+
+func TestRedactLine(t *testing.T) {
+	for _, test := range []struct{ secret, line, want string }{
+		{"OK", "+OK fine", "+OK fine"},
+		{"OK", "+OK ok", "+OK ****"},
+		{"OK", "+OK\tok", "+OK\t****"},
+		{"ERR", "-ERR [AUTH]  no", "-ERR [AUTH] no"},
+		{"ERR", "-ERR", "-ERR"},
+		{"ERR", "-ERROR", "****"},
+		{"", "", ""},
+		{"x", "+", "+"},
+		{"hunter2", "250 hunter2", "250 ****"},
+	} {
+		var tr transcript
+		tr.keepSecret(test.secret)
+		if got := tr.redactLine(test.line); got != test.want {
+			t.Errorf("%q is shown as %q, want %q", test.line, got, test.want)
+		}
+	}
+}
+
+func TestRedactCommand(t *testing.T) {
+	var tr transcript
+	tr.keepSecret("1", "USER", "hunter2")
+	for command, want := range map[string]string{
+		"RETR 1": "RETR 1", "TOP 11 1": "TOP 11 1", "NOOP": "NOOP", "USER bob": "USER bob", "USER user": "USER ****", "USER b1": "USER ****",
+		"X a hunter2": "X a ****", "": "", "****": "****", "USER ": "USER ",
+	} {
+		if got := tr.redactCommand(command); got != want {
+			t.Errorf("%q is shown as %q, want %q", command, got, want)
+		}
+	}
+}
+
+// FuzzHide: no text shows a secret that is in it, in any of the ways to write it.
+func FuzzHide(f *testing.F) {
+	f.Add("hunter2", "you said ", ", no")
+	f.Add("p", "not im", "lemented")
+	f.Add("two  words", "\xff%4", "1=")
+	f.Add("\u0130stanbul", "&#", ";\\u00")
+	f.Fuzz(func(t *testing.T, secret, before, after string) {
+		secret, before, after = secret[:min(len(secret), 100)], before[:min(len(before), 100)], after[:min(len(after), 100)]
+		secret = strings.Trim(secret, blanks)
+		if secret == "" || strings.Contains(secret, "*") || strings.HasSuffix(before, `\`) || !utf8.ValidString(secret) || strings.IndexFunc(secret, func(r rune) bool { return r > 0xffff }) >= 0 {
+			t.Skip()
+		}
+		var s secrets
+		s.keep(secret)
+		for name, encode := range encodings {
+			if len(secret) < shortSecret && strings.Contains(name, "base64") { // found only as a word
+				continue
+			}
+			said := encode(secret)
+			if len(said) < shortSecret && name != "as it is" {
+				continue
+			}
+			got := s.hide(before+said+after, 0)
+			if !strings.Contains(before+after, said) && !strings.Contains(hidden, said) && strings.Contains(got, said) {
+				t.Errorf("%s: %q is shown as %q", name, before+said+after, got)
+			}
+			if len(secret) < shortSecret && got != hidden {
+				t.Errorf("%s: %q is shown as %q", name, before+said+after, got)
+			}
+		}
+	})
 }

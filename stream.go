@@ -52,7 +52,7 @@ func (m *Message) fetch() error {
 	if m.text, err = m.body.next(); err != nil {
 		m.text = nil
 		m.lease.event.Octets = m.body.octets
-		m.s.conn.debugBody(m.octets, false)
+		m.s.conn.receivedText(m.octets, false)
 		m.err = m.s.fail(m.lease, err)
 		return m.err
 	}
@@ -74,7 +74,7 @@ func (m *Message) settle() {
 		m.s.park(m.lease)
 		return
 	}
-	m.s.conn.debugBody(m.octets, true)
+	m.s.conn.receivedText(m.octets, true)
 	m.err = io.EOF
 	m.s.endResponse(m.lease)
 }
@@ -215,13 +215,13 @@ func (m *Message) discard() error {
 	complete := m.body.end && len(m.text) == 0
 	m.text = nil
 	if err := m.drain(); err != nil {
-		m.s.conn.debugBody(m.octets, false)
+		m.s.conn.receivedText(m.octets, false)
 		m.err = m.s.fail(m.lease, err)
 		return m.err
 	}
 	m.lease.event.Octets = m.body.octets
 	m.sized()
-	m.s.conn.debugBody(m.octets, complete)
+	m.s.conn.receivedText(m.octets, complete)
 	m.err, m.closed = ErrClosed, true
 	m.s.endResponse(m.lease)
 	return nil

@@ -2,10 +2,10 @@ package pop3
 
 import (
 	"bytes"
-	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"net"
 	"strings"
 	"sync"
 )
@@ -13,69 +13,124 @@ import (
 // transcript writes the dialogue to Options.DebugWriter, and knows the secrets that neither it nor an error nor the log may
 // show. It may be used from any goroutine.
 type transcript struct {
+	secrets  secrets
 	debugger io.Writer  // nil: none
-	writing  sync.Mutex // the debugger receives one line at a time; it may block, so that mu is not held meanwhile
-
-	mu      sync.Mutex
-	secrets []string
+	writing  sync.Mutex // the debugger receives one line at a time
 }
 
-// debug writes one line of the transcript.
-func (t *transcript) debug(who, text string) {
-	if t.debugger != nil {
-		text = printable(t.redact(text))
-		t.writing.Lock()
-		defer t.writing.Unlock()
-		fmt.Fprintf(t.debugger, "%s%s\n", who, text)
+// sent notes a command line, or another line of the client's.
+func (t *transcript) sent(shown string) { t.debug("C: ", t.redactCommand(shown)) }
+
+// received notes a line of the server's.
+func (t *transcript) received(line string) { t.debug("S: ", t.redactLine(line)) }
+
+// receivedText sums up a multi-line response.
+func (t *transcript) receivedText(octets int64, complete bool) {
+	if complete {
+		t.debug("S: ", fmt.Sprintf("[%d octets]", octets))
+	} else {
+		t.debug("S: ", fmt.Sprintf("[%d octets, truncated]", octets))
 	}
 }
 
-// debugBody sums up a multi-line response in the transcript.
-func (t *transcript) debugBody(octets int64, whole bool) {
+func (t *transcript) debug(prefix, text string) {
 	if t.debugger == nil {
 		return
 	}
 	t.writing.Lock()
 	defer t.writing.Unlock()
-	if whole {
-		fmt.Fprintf(t.debugger, "S: [%d octets]\n", octets)
-	} else {
-		fmt.Fprintf(t.debugger, "S: [%d octets, truncated]\n", octets)
-	}
+	fmt.Fprintf(t.debugger, "%s%s\n", prefix, printable(text))
 }
 
-// keepSecret has secrets, and their base64 forms, replaced wherever a text of the server is shown.
-func (t *transcript) keepSecret(secrets ...string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, s := range secrets {
-		// Trimmed too: the blanks around a text are taken off before it is shown.
-		for _, form := range []string{s, strings.Trim(s, " \t"), base64.StdEncoding.EncodeToString([]byte(s))} {
-			if form != "" && !slices.Contains(t.secrets, form) {
-				t.secrets = append(t.secrets, form)
-			}
+// keepSecret has secrets hidden wherever a text of the server is shown.
+func (t *transcript) keepSecret(secrets ...string) { t.secrets.keep(secrets...) }
+
+// redact hides the secrets in any text.
+func (t *transcript) redact(text string) string { return t.secrets.hide(text, 0) }
+
+// redactCommand hides secrets in the arguments of a command.
+func (t *transcript) redactCommand(command string) string {
+	verb, args, _ := strings.Cut(command, " ")
+	if args == "" || messageNumber(command) > 0 { // no arguments, or numbers only
+		return command
+	}
+	return t.secrets.hide(command, len(verb)+1)
+}
+
+// redactLine hides secrets in a status line, or in a line that should have been one.
+func (t *transcript) redactLine(line string) string {
+	word := line
+	if i := strings.IndexAny(line, blanks); i >= 0 {
+		word = line[:i]
+	}
+	text := strings.TrimLeft(line[len(word):], blanks)
+	before := len(line) - len(text)
+	switch word {
+	case "+OK":
+		return t.secrets.hide(line, before)
+	case "-ERR":
+		return line[:before] + t.redactRefusal(text)
+	}
+	return t.redact(line)
+}
+
+// redactRefusal hides secrets in the text after -ERR, but leaves a registered response code in it as it is: it says no more than
+// which error it is, and to hide it would change what the error means.
+func (t *transcript) redactRefusal(text string) string {
+	code, rest, ok := cutCode(text)
+	if !ok {
+		return t.redact(text)
+	}
+	known := ""
+	for _, registered := range registeredCodes {
+		if len(registered) > len(known) && ResponseCode(code).Is(registered) {
+			known = code[:len(registered)]
 		}
 	}
-	// The longest first: one may be part of another.
-	slices.SortFunc(t.secrets, func(a, b string) int { return len(b) - len(a) })
-}
-
-func (t *transcript) redact(s string) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, secret := range t.secrets {
-		s = strings.ReplaceAll(s, secret, "****")
+	if known == "" {
+		return t.redact(text)
 	}
-	return s
+	levels := code[len(known):]
+	if t.redact(levels) != levels {
+		levels = "/" + hidden
+	}
+	harmless := "[" + known + levels + "] "
+	return t.secrets.hide(harmless+rest, len(harmless))
 }
 
-// unfinished is what an error may show of a line that was cut off. Of a challenge it shows nothing: base64 may hide a secret.
+// serverError makes a *ServerError of the text after -ERR.
+func (t *transcript) serverError(command, text string) *ServerError {
+	return serverError(command, t.redactRefusal(text))
+}
+
+// shown hides secrets in an error of the connection. Those of the network quote nothing but addresses.
+func (t *transcript) shown(err error) error {
+	if errors.As(err, new(*net.OpError)) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+		return err
+	}
+	if text := t.redact(unprefixed(err)); text != unprefixed(err) {
+		return &commandError{text: text, err: err}
+	}
+	return err
+}
+
+// failed is commandFailed with an error whose text may quote the server.
+func (t *transcript) failed(command string, err error) error {
+	return &commandError{command, t.redact(unprefixed(err)), err}
+}
+
+// quoted is what an error may show of a line. It is truncated after the redaction, which would not know half a secret.
+func (t *transcript) quoted(line []byte) string { return quote([]byte(t.redactLine(string(line)))) }
+
+// unfinished is what an error may show of a line that was cut off, perhaps within a secret. Of a challenge it shows nothing: base64 may
+// hide a secret.
 func (t *transcript) unfinished(line []byte) string {
-	if challenge, ok := bytes.CutPrefix(line, []byte("+ ")); ok {
-		return fmt.Sprintf("+ [%d octets]", len(challenge))
+	line = bytes.TrimRight(line, "\r")
+	if len(line) > 1 && line[0] == '+' && strings.IndexByte(blanks, line[1]) >= 0 {
+		return fmt.Sprintf("+ [%d octets]", len(line)-2)
 	}
-	return t.quoted(bytes.TrimRight(line, "\r"))
+	if t.secrets.endsWithin(string(line)) {
+		return hidden
+	}
+	return t.quoted(line)
 }
-
-// quoted is what an error may show of a line. It is cut behind the redaction, which would not know half a secret.
-func (t *transcript) quoted(line []byte) string { return quote([]byte(t.redact(string(line)))) }
