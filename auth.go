@@ -61,7 +61,7 @@ func (c *Client) login(h *lease, user, password string) error {
 	return joined(c.pass(h, password), refusal)
 }
 
-// User names the mailbox; Pass must follow.
+// User sends the user name; [Client.Pass] must follow.
 func (c *Client) User(ctx context.Context, name string) error {
 	if err := checkText("USER", name); err != nil {
 		return c.s.refused(ctx, err)
@@ -70,8 +70,8 @@ func (c *Client) User(ctx context.Context, name string) error {
 	return err
 }
 
-// Pass gives the password for User. On a connection that is not encrypted it says ErrInsecureLogin and sends nothing,
-// unless Options.AllowInsecureLogin is set.
+// Pass sends the password after [Client.User]. If the connection is not encrypted it returns [ErrInsecureLogin] and sends
+// nothing, unless Options.AllowInsecureLogin is set.
 func (c *Client) Pass(ctx context.Context, password string) error {
 	if err := checkText("PASS", password); err != nil {
 		return c.s.refused(ctx, err)
@@ -90,8 +90,8 @@ func (c *Client) pass(h *lease, password string) error {
 	return c.loggedIn(err)
 }
 
-// APOP logs in with a digest of the greeting's challenge and a shared secret (RFC 1939, section 7). Without a challenge
-// nothing is sent. MD5 is weak: it hides the secret from who listens, not from who can search for it.
+// APOP authenticates with a digest of the greeting's challenge and a shared secret (RFC 1939, section 7). If the greeting carried
+// no challenge, nothing is sent. APOP does not transmit the secret, but its MD5 digest is open to offline guessing.
 func (c *Client) APOP(ctx context.Context, user, secret string) error {
 	if err := checkText("APOP", user, secret); err != nil {
 		return c.s.refused(ctx, err)
@@ -150,8 +150,9 @@ func challenge(greeting string) (found string) {
 	}
 }
 
-// StartTLS goes over to TLS (RFC 2595). config nil means that of the options. Anything that arrives between the server's
-// +OK and the handshake is an injection: a *ProtocolError, and the connection is closed. What was known of the server is forgotten.
+// StartTLS upgrades the connection with STLS (RFC 2595). If config is nil, Options.TLSConfig is used. If the server does not list
+// STLS, it returns [ErrTLSNotSupported]. Data received between the response and the handshake is reported as a [*ProtocolError] and
+// closes the connection, and so does a handshake that fails. Cached capabilities and the challenge are discarded.
 func (c *Client) StartTLS(ctx context.Context, config *tls.Config) error {
 	return c.s.do(ctx, "STLS", func(h *lease) error {
 		if c.s.conn.encrypted() {

@@ -81,7 +81,7 @@ func (c *Client) refusedCapabilities() error {
 	return c.refusedCapa
 }
 
-// knownCapabilities are the cached ones, or are asked for in the turn of h.
+// knownCapabilities returns the cached capabilities, or sends CAPA under the lease h.
 func (c *Client) knownCapabilities(h *lease) (Capabilities, error) {
 	if caps := c.cachedCapabilities(); caps != nil {
 		return caps, nil

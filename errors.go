@@ -36,7 +36,7 @@ var (
 
 	// ErrNotSent is matched by every error of a command of which nothing was written, so that it may safely be repeated:
 	// the argument was refused, the password would have been sent without TLS (Pass and Auth), the session was busy, or ctx was
-	// done or the session closed before the command's turn came.
+	// done or the session closed while the command was queued.
 	ErrNotSent = errors.New("pop3: not sent")
 )
 
@@ -49,7 +49,7 @@ const (
 	CodeLoginDelay ResponseCode = "LOGIN-DELAY" // logged in too recently (RFC 2449)
 	CodeSysTemp    ResponseCode = "SYS/TEMP"    // system failure that should pass (RFC 3206)
 	CodeSysPerm    ResponseCode = "SYS/PERM"    // system failure that needs an operator (RFC 3206)
-	CodeAuth       ResponseCode = "AUTH"        // the credentials are at fault (RFC 3206)
+	CodeAuth       ResponseCode = "AUTH"        // the credentials are at fault (RFC 3206); many servers send no code for that
 	CodeUTF8       ResponseCode = "UTF8"        // the maildrop or message needs UTF8 mode (RFC 6856)
 )
 
@@ -151,7 +151,7 @@ func commandFailed(command string, err error) error {
 	return &commandError{command, unprefixed(err), err}
 }
 
-// errTooManyEntries is ErrTooManyEntries with the limit. The command is added by whoever knows it.
+// errTooManyEntries is ErrTooManyEntries with the limit. explain adds the command.
 func errTooManyEntries(max int, unit string) error {
 	return &commandError{text: fmt.Sprintf("more than %d %s", max, unit), err: ErrTooManyEntries}
 }

@@ -3,8 +3,6 @@ package pop3_test
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/md5"
 	"errors"
 	"fmt"
 	"io"
@@ -278,117 +276,6 @@ func ExampleNewClient() {
 	// Output:
 	// pop3test ready
 	// <nil>
-}
-
-// Log in with an OAuth 2.0 bearer token.
-func ExampleXOAUTH2() {
-	srv := pop3test.NewUnstartedServer(nil)
-	srv.SASL = []string{"XOAUTH2"}
-	srv.Password = "ya29.a-token"
-	srv.StartTLS()
-	defer srv.Close()
-
-	ctx := context.Background()
-	c, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer c.Close()
-
-	err = c.Auth(ctx, pop3.XOAUTH2("user", "one that has expired"))
-	var refused *pop3.ServerError
-	if errors.As(err, &refused) && refused.Code == pop3.CodeAuth {
-		fmt.Println(refused.Detail) // what is wrong with the token
-		err = c.Auth(ctx, pop3.XOAUTH2("user", "ya29.a-token"))
-	}
-	fmt.Println(err)
-
-	// Output:
-	// {"status":"invalid_token","schemes":"bearer","scope":"mail"}
-	// <nil>
-}
-
-// cramMD5 is a SASL mechanism (RFC 2195). Those of github.com/emersion/go-sasl fit as they are.
-type cramMD5 struct{ user, secret string }
-
-func (c cramMD5) Start() (mechanism string, initial []byte, err error) { return "CRAM-MD5", nil, nil }
-
-func (c cramMD5) Next(challenge []byte) (response []byte, err error) {
-	mac := hmac.New(md5.New, []byte(c.secret))
-	mac.Write(challenge)
-	return fmt.Appendf(nil, "%s %x", c.user, mac.Sum(nil)), nil
-}
-
-// Log in with a mechanism of one's own: the type cramMD5 has the methods
-//
-//	func (c cramMD5) Start() (mechanism string, initial []byte, err error) {
-//		return "CRAM-MD5", nil, nil
-//	}
-//
-//	func (c cramMD5) Next(challenge []byte) (response []byte, err error) {
-//		mac := hmac.New(md5.New, []byte(c.secret))
-//		mac.Write(challenge)
-//		return fmt.Appendf(nil, "%s %x", c.user, mac.Sum(nil)), nil
-//	}
-func ExampleClient_Auth() {
-	srv := pop3test.NewUnstartedServer(nil)
-	srv.SASL = []string{"CRAM-MD5"}
-	srv.StartTLS()
-	defer srv.Close()
-
-	ctx := context.Background()
-	c, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer c.Close()
-	caps, err := c.Capabilities(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(caps["SASL"])
-	fmt.Println(c.Auth(ctx, cramMD5{"user", "secret"}))
-
-	// Output:
-	// [CRAM-MD5]
-	// <nil>
-}
-
-// What the server says, and what to do about it.
-func ExampleServerError() {
-	srv := pop3test.NewUnstartedServer(nil)
-	srv.Exclusive = true
-	srv.StartTLS()
-	defer srv.Close()
-
-	ctx := context.Background()
-	first := login(ctx, srv)
-	defer first.Close()
-
-	second, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer second.Close()
-	err = second.Login(ctx, "user", "secret")
-	var refused *pop3.ServerError
-	switch {
-	case err == nil:
-		fmt.Println("logged in")
-	case errors.Is(err, pop3.ErrInsecureLogin):
-		fmt.Println("nothing was sent: this server has no TLS")
-	case errors.As(err, &refused) && refused.Temporary():
-		fmt.Println("try again later:", refused.Code)
-	case errors.As(err, &refused):
-		fmt.Println("ask for another password:", refused.Text)
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
-		fmt.Println("connect again:", err)
-	default:
-		log.Fatal(err)
-	}
-
-	// Output:
-	// try again later: IN-USE
 }
 
 // A message that is not whole never looks so.

@@ -62,7 +62,8 @@ type Options struct {
 	DebugWriter io.Writer
 }
 
-// Dialer connects to a server; *net.Dialer is one, and so are those of golang.org/x/net/proxy.
+// Dialer connects to a server. *net.Dialer implements it. So do the dialers of golang.org/x/net/proxy, but their functions return
+// a proxy.Dialer, which has to be asserted: dialer.(proxy.ContextDialer).
 type Dialer interface {
 	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -151,7 +152,7 @@ func dial(ctx context.Context, addr, port string, opts *Options, overTLS bool) (
 	}
 	nc, err := o.Dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("pop3: connecting to %s: %w", addr, err)
+		return nil, commandFailed("connecting to "+addr, err)
 	}
 	c, err := newClient(ctx, nc, o, host, overTLS)
 	return c, withPortHint(err, given, overTLS)
@@ -447,9 +448,12 @@ func checkNumber(command string, number int) error {
 
 func invalidNumber(n int) string { return fmt.Sprintf("invalid message number %d", n) }
 
-// Quit commits the deletions (the UPDATE state of RFC 1939) and closes the session. nil: they are committed. A *ServerError:
-// the server kept some of the messages. Any other error: unknown; where ctx ended while Quit was queued, nothing was sent and
-// the session is as before.
+// Quit commits the deletions (the UPDATE state of RFC 1939) and closes the session. It returns nil if the deletions were committed
+// and a [*ServerError] if the server kept some of the messages. After any other error the outcome is unknown, unless it matches
+// [ErrNotSent]: then QUIT was not sent, and nothing was deleted.
+//
+// If ctx is done while Quit is queued, QUIT is not sent and the session remains usable. Quit may have discarded the rest of a
+// [Message] or batch that had not been read for Options.StallTimeout by then.
 func (c *Client) Quit(ctx context.Context) error {
 	h := &lease{ctx: ctx, name: "QUIT", quit: true}
 	if err := c.s.acquire(h); err != nil {

@@ -234,7 +234,7 @@ type xoauth2 struct{ user, token string }
 
 func (x *xoauth2) Start() (string, []byte, error) {
 	if strings.ContainsAny(x.user+x.token, "\x01\r\n\x00") {
-		return "", nil, errors.New("control character in the user name or the token")
+		return "", nil, commandFailed("XOAUTH2", errors.New("control character in the user name or the token"))
 	}
 	return "XOAUTH2", []byte("user=" + x.user + "\x01auth=Bearer " + x.token + "\x01\x01"), nil
 }

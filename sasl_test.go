@@ -331,5 +331,9 @@ func TestXOAUTH2RefusesControlCharacters(t *testing.T) {
 		if _, _, err := XOAUTH2("u", bad).Start(); err == nil {
 			t.Errorf("token %q is accepted", bad)
 		}
+		c := dialogue(t, &Options{AllowInsecureLogin: true}, "")
+		if err := c.Auth(background, XOAUTH2("u", bad)); !errors.Is(err, ErrNotSent) || strings.Count(err.Error(), "pop3:") != 1 {
+			t.Errorf("token %q: %v", bad, err)
+		}
 	}
 }
