@@ -87,15 +87,17 @@ func TestSurplusLine(t *testing.T) {
 
 // A command that cannot be written any more is no reason to lose what the server said before.
 func TestLastLineAfterFailedWrite(t *testing.T) {
-	c := dialogue(t, nil, "\nC: NOOP\nS: +OK")
-	must(t, c.Noop(background))
-	c.s.conn.sock = socket.New(&brokenPipe{said: "-ERR Autologout"}, time.Minute)
-	c.s.conn.idle = time.Now().Add(time.Hour) // no look before the command
-	err := c.Noop(background)
-	wantError(t, err, io.ErrUnexpectedEOF, errBrokenPipe)
-	if !strings.Contains(err.Error(), `after "-ERR Autologout"`) {
-		t.Errorf("error %q", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := dialogue(t, nil, "\nC: NOOP\nS: +OK")
+		must(t, c.Noop(background))
+		c.s.conn.sock = socket.New(&brokenPipe{said: "-ERR Autologout"}, time.Minute)
+		c.s.conn.idle = time.Now().Add(time.Hour) // no look before the command
+		err := c.Noop(background)
+		wantError(t, err, io.ErrUnexpectedEOF, errBrokenPipe)
+		if !strings.Contains(err.Error(), `after "-ERR Autologout"`) {
+			t.Errorf("error %q", err)
+		}
+	})
 }
 
 // brokenPipe is a connection that the server has closed after a few words.
@@ -240,11 +242,13 @@ func TestHintThatThePortWantsNoTLS(t *testing.T) {
 		}
 	}
 	t.Run("a handshake that cannot be written", func(t *testing.T) {
-		_, err := DialTLS(background, "localhost:110", &Options{Dialer: &dialer{conn: &brokenPipe{said: "-ERR no\r\n"}}})
-		wantHint(t, err, hintPlain)
-		if !strings.Contains(err.Error(), `"-ERR no"`) {
-			t.Errorf("error %q", err)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			_, err := DialTLS(background, "localhost:110", &Options{Dialer: &dialer{conn: &brokenPipe{said: "-ERR no\r\n"}}})
+			wantHint(t, err, hintPlain)
+			if !strings.Contains(err.Error(), `"-ERR no"`) {
+				t.Errorf("error %q", err)
+			}
+		})
 	})
 	t.Run("a *tls.Conn", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
