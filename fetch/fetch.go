@@ -1,0 +1,144 @@
+// Package fetch moves what is new in a POP3 maildrop to somewhere else, each message once.
+//
+// A [Fetcher] connects, compares the unique-ids of the maildrop (RFC 1939, section 7) with those in a [Store], streams every
+// new message into a [Sink], and deletes from the server what its [Policy] says:
+//
+//	f := &fetch.Fetcher{
+//		Dial: func(ctx context.Context) (*pop3.Client, error) {
+//			c, err := pop3.DialTLS(ctx, "pop.example.org", nil)
+//			if err != nil {
+//				return nil, err
+//			}
+//			if err := c.Login(ctx, "joe", password); err != nil {
+//				c.Close()
+//				return nil, err
+//			}
+//			return c, nil
+//		},
+//		Store: store,                              // package boltstore, or your own
+//		Sink:  &fetch.Maildir{Dir: "/home/joe/Mail"},
+//	}
+//	report, err := f.Run(ctx)
+//
+// # Guarantee
+//
+// If the Sink has two phases, as [Maildir] does, no message is lost and none is delivered twice, no matter when the process is
+// killed or the power fails, as long as the file system keeps what fsync promised. Run the Fetcher again, and it continues.
+// Messages are handled in batches of at most 64 messages or 4 MiB, in this order:
+//
+//  1. stage each message where no reader looks, and sync it;
+//  2. sync the folder that the messages were staged in;
+//  3. record an intent for each message of the batch, durably;
+//  4. commit: move each message to where readers look;
+//  5. sync the folder that it was moved to;
+//  6. record each message as done, durably;
+//  7. delete from the server what the Policy says, and quit. Records of deleted messages are removed after the server has
+//     confirmed the QUIT.
+//
+// Each run first settles the intents that an earlier run left without a result, before it connects.
+//
+// A message that was not fetched in the same session is deleted only if it is proven to be the recorded one, by its size and by a
+// digest of its header.
+//
+// The guarantee does not cover a disk that loses what it has confirmed, a server that gives a message two unique-ids, a Store that
+// was deleted or restored from a backup, and Sinks with one phase: those of [Deliver] receive a message again if the process dies
+// after the delivery and before the Store has recorded it.
+package fetch
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/seed-5b1d5243/pop3"
+)
+
+// A Fetcher fetches what is new in one maildrop. Dial, Store, and Sink are required. The fields must not change while Run or
+// Plan is running.
+type Fetcher struct {
+	// Account names the maildrop, such as joe@pop.example.org. It keeps apart the staged files of accounts that share a target,
+	// so it must not change from run to run.
+	Account string
+
+	// Dial returns a session that is logged in. Run calls it again after the connection was lost, but not if err shows that the
+	// server refused the login: see ErrLogin.
+	Dial func(ctx context.Context) (*pop3.Client, error)
+
+	// Store remembers which messages were fetched. The caller closes it.
+	Store Store
+
+	// Sink receives the messages.
+	Sink Sink
+
+	// Policy says which messages to fetch and to delete. The zero Policy fetches all and deletes none.
+	Policy Policy
+
+	// Retry says how often to connect again. The zero value has sensible defaults.
+	Retry Retry
+
+	// Grace is the time that Run has to finish after its context is done: to commit the messages received, to delete, and to
+	// quit. If 0, it is 10 s.
+	Grace time.Duration
+
+	// Progress, if not nil, is called for every Event, by one goroutine at a time. It must not block for long: messages wait.
+	Progress func(Event)
+
+	// Logger, if not nil, receives what an operator should know: unique-ids that were used again, listings with malformed lines,
+	// retries.
+	Logger *slog.Logger
+
+	// Now, if not nil, replaces time.Now in records and policies.
+	Now func() time.Time
+
+	// BatchMessages and BatchOctets bound a batch. If 0, they are 64 and 4 MiB. A message larger than BatchOctets is a batch of
+	// its own.
+	BatchMessages int
+	BatchOctets   int64
+}
+
+// Retry says how to connect again after a connection was lost or could not be made.
+type Retry struct {
+	// Attempts is the number of attempts in a row without progress after which Run gives up. Progress is a batch that is done.
+	// If 0, it is 5; if negative, Run never connects again.
+	Attempts int
+
+	// MinDelay is the delay before the first retry. It doubles up to MaxDelay, is reset by progress, and varies at random by a
+	// half. If 0, they are 1 s and 5 min. A server's LOGIN-DELAY longer than MaxDelay ends the run.
+	MinDelay, MaxDelay time.Duration
+}
+
+// Run fetches what is new and deletes what is due, over as many sessions as it takes. The Report is valid with any error.
+//
+// The error is nil if everything was done. Otherwise errors.Is tells which of ErrIncomplete, ErrLogin, ErrServer, ErrSink,
+// ErrStore, ErrLocked, ErrAllNew, ErrNoUIDL, and ErrInterrupted it is; it wraps the cause.
+//
+// When ctx is done Run ends after the batch in hand: it commits what was received completely, deletes what is due, quits, and
+// returns ErrInterrupted, within Grace. It is safe to kill the process instead.
+func (f *Fetcher) Run(ctx context.Context) (Report, error) {
+	return f.run(ctx)
+}
+
+// Plan returns what Run would do with each message of the maildrop, in the order of the listing, over a session of the caller's.
+// It fetches nothing, deletes nothing, and does not change the Store. A Policy.Filter is not called: its messages appear as
+// ActionFetch.
+func (f *Fetcher) Plan(ctx context.Context, c *pop3.Client) ([]Step, error) {
+	return f.plan(ctx, c)
+}
+
+// A Step is what Run would do with one message.
+type Step struct {
+	Message Message
+	Action  Action
+	Record  Record // of the Store; its State is 0 if the message is new
+	Delete  bool   // the message is due for deletion
+}
+
+// A Message identifies a message on the server.
+type Message struct {
+	Account string // Fetcher.Account
+	Key     Key
+	Number  int       // message number in the current session
+	Size    int64     // octets, as in the scan listing; -1 if unknown
+	Time    time.Time // when the message was first seen by this run
+	Header  bool      // only the header is fetched: see Policy.HeaderOnly
+}

@@ -1,0 +1,92 @@
+package fetch
+
+import (
+	"context"
+	"time"
+)
+
+// Policy says which messages are fetched and which are deleted from the server. The zero Policy fetches every message and deletes
+// none.
+type Policy struct {
+	// Delete deletes every message that was delivered, in the same session.
+	Delete bool
+
+	// DeleteAfter, if not 0, deletes delivered messages that were fetched longer ago than that.
+	DeleteAfter time.Duration
+
+	// DeleteOver, if not 0, is the number of delivered messages that may stay on the server. The oldest in the order of the
+	// listing are deleted first.
+	DeleteOver int
+
+	// DeleteUnproven deletes messages also if their Record has no header digest to prove them by, as after an import from
+	// another program. Otherwise such messages stay on the server.
+	DeleteUnproven bool
+
+	// MaxMessages and MaxOctets, if not 0, bound what a run fetches. At least one message is fetched. The others wait for the
+	// next run and count as skipped.
+	MaxMessages int
+	MaxOctets   int64
+
+	// MaxSize, if not 0, is the size in octets above which a message is skipped.
+	MaxSize int64
+
+	// HeaderOnly delivers the header of messages above MaxSize, once, instead of skipping them. Those messages stay on the
+	// server.
+	HeaderOnly bool
+
+	// Filter, if not nil, decides about each new message by its header.
+	Filter func(ctx context.Context, c Candidate) (Action, error)
+
+	// AllNew says what to do if all unique-ids are new at once, as after a migration of the server.
+	AllNew AllNew
+
+	// NoUIDL permits servers without UIDL also if nothing is deleted. Messages are then identified by their size and a digest of
+	// their header, which takes a TOP for each message in each session. If Delete is set, NoUIDL is not needed.
+	NoUIDL bool
+}
+
+// deletes reports whether any message may have to be deleted.
+func (p *Policy) deletes() bool { return p.Delete || p.DeleteAfter > 0 || p.DeleteOver > 0 }
+
+// A Candidate is a new message that Policy.Filter decides about.
+type Candidate struct {
+	Message
+	Header []byte // with the CRLF line endings of the server; the first 256 KiB of it
+}
+
+// Action is what to do with a message.
+type Action uint8
+
+const (
+	// ActionFetch fetches the message.
+	ActionFetch Action = iota
+	// ActionSkip leaves the message on the server. The next run decides again.
+	ActionSkip
+	// ActionDelete deletes the message from the server without fetching it.
+	ActionDelete
+	// ActionHeader fetches the header alone: see Policy.HeaderOnly.
+	ActionHeader
+	// ActionKnown leaves a message alone that was fetched or refused before. It is a result of Plan.
+	ActionKnown
+)
+
+var actionNames = [...]string{"fetch", "skip", "delete", "header", "known"}
+
+func (a Action) String() string {
+	if int(a) < len(actionNames) {
+		return actionNames[a]
+	}
+	return "unknown"
+}
+
+// AllNew says what to do if the Store knows messages and the listing has none of them, but as many others.
+type AllNew uint8
+
+const (
+	// AllNewStop ends the run with ErrAllNew before anything is fetched.
+	AllNewStop AllNew = iota
+	// AllNewFetch fetches them.
+	AllNewFetch
+	// AllNewMatch compares the digests of their headers with those in the Store, and fetches the messages that it does not find.
+	AllNewMatch
+)
