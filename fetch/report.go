@@ -42,7 +42,7 @@ var (
 type Report struct {
 	Listed    int   // messages in the last listing
 	New       int   // of these, how many were new
-	Fetched   int   // messages delivered, those settled by recovery included
+	Fetched   int   // messages delivered and recorded
 	Octets    int64 // in the messages delivered
 	Headers   int   // messages of which the header was delivered: see Policy.HeaderOnly
 	Skipped   int   // messages left by the Policy

@@ -34,7 +34,9 @@ type Sink interface {
 	Sync(ctx context.Context, staged []Record) error
 
 	// Commit makes staged messages visible in the target, in order. It returns how many of them are delivered and durable. If
-	// that is fewer than all, err is not nil, and the others are discarded.
+	// err is nil and n is at least 1 but fewer than all, the n messages are recorded and Commit is called again for the others.
+	// If err is marked by Later or Never, it is about the message after those n, which is discarded, and Commit is called again
+	// for those after it. Any other error ends the run, and the messages after those n are discarded.
 	Commit(ctx context.Context, staged []Record) (n int, err error)
 
 	// Discard removes messages that were staged and are not to be delivered, as far as it can. It may be called before or after
