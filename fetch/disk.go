@@ -1,0 +1,88 @@
+package fetch
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// A disk is the part of package os that EML and Mbox use. Tests replace it by one that stops at any step, and that loses what was
+// not synced.
+type disk interface {
+	open(name string, flag int) (diskFile, error) // a new file has mode 0600
+	rename(from, to string) error
+	remove(name string) error
+	mkdir(name string) error // with mode 0700
+	stat(name string) (fs.FileInfo, error)
+	readDir(name string) ([]string, error)
+	syncDir(name string) error
+}
+
+// A diskFile is an open file of a disk.
+type diskFile interface {
+	io.ReadWriteSeeker
+	io.ReaderAt
+	io.Closer
+	Stat() (fs.FileInfo, error)
+	Sync() error
+	Truncate(size int64) error
+}
+
+// osDisk is the disk of the operating system.
+type osDisk struct{}
+
+func (osDisk) open(name string, flag int) (diskFile, error) {
+	f, err := os.OpenFile(name, flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (osDisk) rename(from, to string) error          { return os.Rename(from, to) }
+func (osDisk) remove(name string) error              { return os.Remove(name) }
+func (osDisk) mkdir(name string) error               { return os.Mkdir(name, 0o700) }
+func (osDisk) stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
+func (osDisk) syncDir(name string) error             { return syncDir(name) }
+
+func (osDisk) readDir(name string) ([]string, error) {
+	entries, err := os.ReadDir(name)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
+}
+
+// makeDir creates a folder and its parents, as far as they do not exist, durably.
+func makeDir(d disk, name string) error {
+	info, err := d.stat(name)
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is not a folder", name)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(name)
+	if parent != name {
+		if err := makeDir(d, parent); err != nil {
+			return err
+		}
+	}
+	if err := d.mkdir(name); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return d.syncDir(parent)
+}
+
+// exists reports whether there is a file of this name.
+func exists(d disk, name string) (bool, error) {
+	_, err := d.stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -1,0 +1,209 @@
+package fetch
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// An Mbox is a Sink that appends messages to an mbox file, in the mboxrd form: with LF line endings, and with a > before each line
+// that begins with any number of > and "From ", so that readers can undo it. The From_ line has the address of Return-Path, and the
+// time when the message was fetched.
+//
+// The file is locked while it is changed, by fcntl where the system has it, and by a dot lock (Path with .lock) where the folder
+// permits one. Messages are staged in a hidden folder beside the file. The offset of each batch is recorded there before it is
+// appended, so that the next run can tell how much of it has reached the file. If another program has changed the file just there
+// between a crash and the next run, that run appends the batch again rather than lose it.
+type Mbox struct {
+	// Path is the file. It is created with mode 0600 if it does not exist.
+	Path string
+
+	// StagingDir is the folder that contains the hidden folder. If empty, it is the folder of Path.
+	StagingDir string
+
+	// LockTimeout bounds the wait for other programs that have locked the file. If 0, it is 30 s.
+	LockTimeout time.Duration
+
+	// Logger, if not nil, receives what recovery has changed in the file.
+	Logger *slog.Logger
+
+	disk    disk     // nil for osDisk
+	staging *staging // set by Recover
+	path    string   // Path without symbolic links
+	stuck   bool     // a failed append could not be undone: the next Recover does it
+}
+
+var _ Sink = (*Mbox)(nil)
+
+// Target implements Sink.
+func (m *Mbox) Target() string { return "mbox:" + absolute(m.Path) }
+
+// Stage implements Sink.
+func (m *Mbox) Stage(ctx context.Context, msg Message, body io.Reader) (name string, err error) {
+	free := func(string) (bool, error) { return false, nil }
+	return m.staging.stage(msg, "", free, func(f diskFile) error {
+		buffered := bufio.NewWriterSize(f, 64<<10)
+		w := newMboxWriter(buffered, msg.Time)
+		if _, err := io.Copy(w, body); err != nil {
+			return err
+		}
+		if err := w.Close(); err != nil {
+			return err
+		}
+		return buffered.Flush()
+	})
+}
+
+// Sync implements Sink.
+func (m *Mbox) Sync(ctx context.Context, staged []Record) error { return m.staging.sync(ctx, staged) }
+
+// Commit implements Sink.
+func (m *Mbox) Commit(ctx context.Context, staged []Record) (n int, err error) {
+	lock, err := lockMbox(ctx, m.disk, m.path, m.LockTimeout)
+	if err != nil {
+		return 0, err
+	}
+	defer lock.unlock()
+	names := make([]string, len(staged))
+	for i, r := range staged {
+		names[i] = r.Name
+	}
+	if err := m.append(lock.file, names); err != nil {
+		return 0, err
+	}
+	return len(staged), nil
+}
+
+// Discard implements Sink.
+func (m *Mbox) Discard(ctx context.Context, staged []Record) {
+	if !m.stuck {
+		m.staging.discard(staged)
+	}
+}
+
+// append appends staged messages to the locked file, durably, and removes them from the staging folder. It appends all of them or
+// none.
+func (m *Mbox) append(f diskFile, names []string) (err error) {
+	plan, err := m.newPlan(f, names)
+	if err != nil {
+		return err
+	}
+	if err := m.writePlan(plan); err != nil {
+		return err
+	}
+	err = m.copyPlan(f, plan)
+	if err == nil {
+		err = m.finishPlan(plan)
+	}
+	if err == nil {
+		return nil
+	}
+	undoErr := errors.Join(f.Truncate(plan.offset), f.Sync())
+	if m.stuck = undoErr != nil; m.stuck {
+		return fmt.Errorf("%w; the next run will undo it: %w", err, undoErr)
+	}
+	m.disk.remove(m.staging.path(planName))
+	return err
+}
+
+// newPlan returns the plan to append messages.
+func (m *Mbox) newPlan(f diskFile, names []string) (*plan, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{offset: info.Size()}
+	if p.pad, err = padding(f, p.offset); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		info, err := m.disk.stat(m.staging.path(name))
+		if err != nil {
+			return nil, err
+		}
+		p.parts = append(p.parts, planPart{name, info.Size()})
+	}
+	return p, nil
+}
+
+// padding returns how many LF are missing before a From_ line can follow.
+func padding(f diskFile, size int64) (int64, error) {
+	if size == 0 {
+		return 0, nil
+	}
+	tail := make([]byte, min(2, size))
+	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil {
+		return 0, err
+	}
+	n := int64(2)
+	for i := len(tail) - 1; i >= 0 && tail[i] == '\n'; i-- {
+		n--
+	}
+	return n, nil
+}
+
+func (m *Mbox) copyPlan(f diskFile, p *plan) error {
+	if _, err := f.Seek(p.offset, io.SeekStart); err != nil {
+		return err
+	}
+	if err := m.writeParts(f, p, 0); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if p.offset > 0 {
+		return nil
+	}
+	return m.disk.syncDir(filepath.Dir(m.path)) // the file may be new
+}
+
+// writeParts writes what the plan appends, from one of its parts on.
+func (m *Mbox) writeParts(w io.Writer, p *plan, from int) error {
+	if from == 0 {
+		if _, err := w.Write([]byte("\n\n")[:p.pad]); err != nil {
+			return err
+		}
+	}
+	for _, part := range p.parts[from:] {
+		staged, err := m.disk.open(m.staging.path(part.name), os.O_RDONLY)
+		if err != nil {
+			return err
+		}
+		n, err := io.Copy(w, staged)
+		staged.Close()
+		if err == nil && n != part.size {
+			err = fmt.Errorf("%s has %d bytes instead of %d", m.staging.path(part.name), n, part.size)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishPlan removes what was appended from the staging folder. Only then is it delivered.
+func (m *Mbox) finishPlan(p *plan) error {
+	for _, part := range p.parts {
+		if err := m.disk.remove(m.staging.path(part.name)); err != nil {
+			return err
+		}
+	}
+	if err := m.disk.syncDir(m.staging.dir); err != nil {
+		return err
+	}
+	m.disk.remove(m.staging.path(planName)) // it is without effect already
+	return nil
+}
+
+func (m *Mbox) log(ctx context.Context, msg string, args ...any) {
+	if m.Logger != nil {
+		m.Logger.WarnContext(ctx, msg, append([]any{"mbox", m.path}, args...)...)
+	}
+}

@@ -1,0 +1,213 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// lockPoll is the delay between attempts to get a lock.
+	lockPoll = 100 * time.Millisecond
+
+	// staleLock is the age after which a dot lock is taken to be left by a program that has died, unless that program is seen to
+	// be alive. Mail programs agree on it.
+	staleLock = 5 * time.Minute
+
+	// defaultLockTimeout is the default of Mbox.LockTimeout.
+	defaultLockTimeout = 30 * time.Second
+)
+
+// errWouldBlock reports a lock that another program has.
+var errWouldBlock = errors.New("locked by another program")
+
+// mboxLocks has a semaphore for each mbox file: fcntl locks do not exclude other goroutines of the process.
+var mboxLocks sync.Map // of path to chan struct{}
+
+// An mboxLock is the exclusive right to change an mbox: an fcntl lock of the file, and a dot lock, in this order.
+type mboxLock struct {
+	path string
+	disk disk
+	file diskFile // open for reading and writing
+	dot  bool     // the dot lock exists
+	sem  chan struct{}
+}
+
+// lockMbox opens an mbox, which it creates if it does not exist, and locks it.
+func lockMbox(ctx context.Context, d disk, path string, timeout time.Duration) (*mboxLock, error) {
+	if timeout == 0 {
+		timeout = defaultLockTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errWouldBlock)
+	defer cancel()
+	v, _ := mboxLocks.LoadOrStore(path, make(chan struct{}, 1))
+	l := &mboxLock{path: path, disk: d, sem: v.(chan struct{})}
+	select {
+	case l.sem <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: %w", path, context.Cause(ctx))
+	}
+	locked := false
+	defer func() {
+		if !locked {
+			l.unlock()
+		}
+	}()
+	ticker := time.NewTicker(lockPoll)
+	defer ticker.Stop()
+	for {
+		err := l.try()
+		if err == nil {
+			locked = true
+			return l, nil
+		}
+		if !errors.Is(err, errWouldBlock) {
+			return nil, err
+		}
+		l.release() // a program that locks in the other order can go on
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			if cause := context.Cause(ctx); cause != errWouldBlock {
+				return nil, cause
+			}
+			return nil, fmt.Errorf("%w, after %v", err, timeout)
+		}
+	}
+}
+
+// try makes one attempt to open and lock the file.
+func (l *mboxLock) try() error {
+	if err := l.checkRegular(); err != nil {
+		return err
+	}
+	f, err := l.disk.open(l.path, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	l.file = f
+	if file, ok := f.(*os.File); ok {
+		if err := fcntlLock(file); err != nil {
+			return fmt.Errorf("%s: %w", l.path, err)
+		}
+	}
+	if err := l.lockDot(); err != nil {
+		return err
+	}
+	// Another program may have replaced the file before the locks were there.
+	opened, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := l.disk.stat(l.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(opened, named) {
+		return fmt.Errorf("%s: %w", l.path, errWouldBlock)
+	}
+	return err
+}
+
+// checkRegular keeps the mbox from being a folder, or a pipe, which would block.
+func (l *mboxLock) checkRegular() error {
+	info, err := l.disk.stat(l.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", l.path)
+	}
+	return err
+}
+
+// unlock releases the locks and closes the file.
+func (l *mboxLock) unlock() {
+	l.release()
+	<-l.sem
+}
+
+func (l *mboxLock) release() {
+	if l.dot {
+		l.disk.remove(l.dotName())
+		l.dot = false
+	}
+	if l.file != nil {
+		l.file.Close() // releases the fcntl lock
+		l.file = nil
+	}
+}
+
+func (l *mboxLock) dotName() string { return l.path + ".lock" }
+
+// lockDot creates the dot lock. If the folder permits no new file, the fcntl lock alone has to serve, if there is one.
+func (l *mboxLock) lockDot() error {
+	f, err := l.disk.open(l.dotName(), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	switch {
+	case err == nil:
+		l.dot = true
+		_, err = io.WriteString(f, dotText(os.Getpid()))
+		return errors.Join(err, f.Close())
+	case errors.Is(err, fs.ErrExist):
+		if !l.staleDot() {
+			return fmt.Errorf("%s exists: %w", l.dotName(), errWouldBlock)
+		}
+		if err := l.breakDot(); err != nil {
+			return err
+		}
+		return fmt.Errorf("%s was stale: %w", l.dotName(), errWouldBlock) // try again
+	case haveFcntl && errors.Is(err, fs.ErrPermission):
+		return nil
+	}
+	return err
+}
+
+// dotText is the text of a dot lock. Other programs expect the process ID; the host says where that process is.
+func dotText(pid int) string {
+	host, _ := os.Hostname()
+	return strconv.Itoa(pid) + " pop3 " + host + "\n"
+}
+
+// staleDot reports whether the dot lock was left by a process that has died.
+func (l *mboxLock) staleDot() bool {
+	info, err := l.disk.stat(l.dotName())
+	if err != nil {
+		return false
+	}
+	old := time.Since(info.ModTime()) > staleLock
+	text := l.readDot()
+	word, _, _ := strings.Cut(text, " ")
+	pid, err := strconv.Atoi(strings.TrimSpace(word))
+	switch {
+	case err != nil || pid <= 0:
+		return old
+	case text == dotText(pid):
+		// It is of this program and this host. Nothing else in this process has it, because the semaphore was free. Process IDs
+		// are used again after a reboot.
+		return old || pid == os.Getpid() || !processAlive(pid)
+	default:
+		return old && !processAlive(pid)
+	}
+}
+
+func (l *mboxLock) readDot() string {
+	f, err := l.disk.open(l.dotName(), os.O_RDONLY)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b, _ := io.ReadAll(io.LimitReader(f, 512))
+	return string(b)
+}
+
+// breakDot removes a stale dot lock. The fcntl lock keeps other processes of this program from doing so at the same time.
+func (l *mboxLock) breakDot() error {
+	if err := l.disk.remove(l.dotName()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,11 @@
+//go:build !unix
+
+package fetch
+
+import "os"
+
+const haveFcntl = false
+
+func fcntlLock(*os.File) error { return nil }
+
+func processAlive(int) bool { return true }

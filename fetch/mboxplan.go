@@ -1,0 +1,311 @@
+package fetch
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// planName is the file in the staging folder that has the plan.
+const planName = "plan"
+
+// A plan says what is appended to an mbox, from offset on: pad LF, and the staged messages. It is durable before the first byte is
+// appended. A message is removed from the staging folder after all are durable in the mbox.
+type plan struct {
+	offset int64
+	pad    int64
+	parts  []planPart
+}
+
+type planPart struct {
+	name string
+	size int64
+}
+
+// start returns the offset of a part, the padding included, or of the end of the plan.
+func (p *plan) start(part int) int64 {
+	n := p.offset
+	if part > 0 {
+		n += p.pad
+	}
+	for _, q := range p.parts[:part] {
+		n += q.size
+	}
+	return n
+}
+
+func (p *plan) end() int64 { return p.start(len(p.parts)) }
+
+const planHead = "pop3 mbox plan 1"
+
+// writePlan replaces the plan, durably.
+func (m *Mbox) writePlan(p *plan) (err error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n%d %d %d\n", planHead, p.offset, p.pad, len(p.parts))
+	for _, part := range p.parts {
+		fmt.Fprintf(&b, "%d %s\n", part.size, part.name)
+	}
+	name := m.staging.path(planName)
+	f, err := m.disk.open(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, b.String())
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := m.disk.rename(name+".new", name); err != nil {
+		return err
+	}
+	return m.disk.syncDir(m.staging.dir)
+}
+
+// readPlan returns an empty plan if there is none.
+func (m *Mbox) readPlan() (*plan, error) {
+	name := m.staging.path(planName)
+	f, err := m.disk.open(name, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &plan{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	p, err := parsePlan(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil
+}
+
+var errMalformedPlan = errors.New("malformed")
+
+func parsePlan(r io.Reader) (*plan, error) {
+	lines := bufio.NewScanner(r)
+	next := func() string {
+		lines.Scan()
+		return lines.Text()
+	}
+	if next() != planHead {
+		return nil, errMalformedPlan
+	}
+	p, count := &plan{}, 0
+	if _, err := fmt.Sscanf(next(), "%d %d %d", &p.offset, &p.pad, &count); err != nil || p.offset < 0 || p.pad < 0 || p.pad > 2 {
+		return nil, errMalformedPlan
+	}
+	for range count {
+		size, name, _ := strings.Cut(next(), " ")
+		n, err := strconv.ParseInt(size, 10, 64)
+		if err != nil || n <= 0 || name == "" || filepath.Base(name) != name || p.end() > 1<<62-n {
+			return nil, errMalformedPlan
+		}
+		p.parts = append(p.parts, planPart{name, n})
+	}
+	return p, lines.Err()
+}
+
+// Recover implements Sink.
+func (m *Mbox) Recover(ctx context.Context, r Recovery) ([]Outcome, error) {
+	if m.disk == nil {
+		m.disk = osDisk{}
+	}
+	if m.staging != nil {
+		m.staging.close()
+	}
+	m.stuck = false
+	if err := m.openStaging(r); err != nil {
+		return nil, err
+	}
+	lock, err := lockMbox(ctx, m.disk, m.path, m.LockTimeout)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.unlock()
+	if err := checkMbox(lock.file, m.path); err != nil {
+		return nil, err
+	}
+	if err := m.settle(ctx, lock.file, r.Intents); err != nil {
+		return nil, err
+	}
+	if err := m.staging.clean(nil); err != nil {
+		return nil, err
+	}
+	outcomes := make([]Outcome, len(r.Intents))
+	for i := range outcomes {
+		outcomes[i] = OutcomeDelivered
+	}
+	return outcomes, nil
+}
+
+func (m *Mbox) openStaging(r Recovery) (err error) {
+	m.path = absolute(m.Path)
+	if path, err := filepath.EvalSymlinks(m.path); err == nil {
+		m.path = path
+	}
+	dir := m.StagingDir
+	if dir == "" {
+		dir = filepath.Dir(m.path)
+	}
+	dir = filepath.Join(dir, stagingName(filepath.Base(m.path)+".", r.Account))
+	m.staging, err = openStaging(m.disk, dir, len(r.Intents))
+	return err
+}
+
+// checkMbox keeps messages from being appended to a file that is no mbox.
+func checkMbox(f diskFile, path string) error {
+	head := make([]byte, len(fromPrefix))
+	switch n, err := f.ReadAt(head, 0); {
+	case err == io.EOF && n == 0, err == nil && bytes.Equal(head, fromPrefix):
+		return nil
+	case err == nil || err == io.EOF:
+		return fmt.Errorf("%s is not an mbox: it does not begin with %q", path, fromPrefix)
+	default:
+		return err
+	}
+}
+
+// settle completes what an earlier run has begun: each message of the intents that is still staged, and not yet in the file, is
+// appended. A message that is no longer staged was delivered.
+func (m *Mbox) settle(ctx context.Context, f diskFile, intents []Record) error {
+	p, err := m.readPlan()
+	if errors.Is(err, errMalformedPlan) {
+		m.log(ctx, "the recorded offsets are damaged: messages may be appended twice", "error", err)
+		p = &plan{}
+	} else if err != nil {
+		return err
+	}
+	wanted := make(map[string]bool)
+	for _, r := range intents {
+		staged, err := m.staging.has(r.Name)
+		if err != nil {
+			return err
+		}
+		if staged {
+			wanted[r.Name] = true
+		}
+	}
+	delivered, err := m.comparePlan(ctx, f, p, wanted)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, r := range intents {
+		if wanted[r.Name] && !delivered[r.Name] {
+			names = append(names, r.Name)
+		}
+	}
+	if len(names) > 0 {
+		if err := m.append(f, names); err != nil {
+			return err
+		}
+		m.log(ctx, "appended messages of an interrupted run", "messages", len(names))
+	}
+	for name := range delivered {
+		if err := m.disk.remove(m.staging.path(name)); err != nil {
+			return err
+		}
+	}
+	return m.disk.syncDir(m.staging.dir)
+}
+
+// comparePlan returns which of the messages of a plan are in the file completely. What else of the plan was written is removed from
+// the end of the file.
+func (m *Mbox) comparePlan(ctx context.Context, f diskFile, p *plan, wanted map[string]bool) (delivered map[string]bool, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	size := info.Size()
+	delivered = make(map[string]bool)
+	torn := -1 // first part that is not in the file
+	for i, part := range p.parts {
+		staged, err := m.staging.has(part.name)
+		if err != nil {
+			return nil, err
+		}
+		if !staged {
+			continue // it was removed because it is in the file
+		}
+		same := false
+		if start := p.start(i); p.start(i+1) <= size {
+			if same, err = m.compareParts(f, p, i, i+1, start, size, false); err != nil {
+				return nil, err
+			}
+		}
+		if !same && torn < 0 {
+			torn = i
+		}
+		if same && wanted[part.name] {
+			delivered[part.name] = true
+		}
+	}
+	if torn < 0 {
+		return delivered, nil
+	}
+	if len(wanted) == 0 {
+		torn = 0 // the run that failed has given up the batch
+	}
+	start := p.start(torn)
+	if size <= start {
+		return delivered, nil
+	}
+	ours := false
+	if size <= p.end() {
+		if ours, err = m.compareParts(f, p, torn, len(p.parts), start, size, true); err != nil {
+			return nil, err
+		}
+	}
+	if !ours {
+		m.log(ctx, "another program has changed the file after an interrupted run: messages may be in it twice", "offset", start)
+		return delivered, nil
+	}
+	m.log(ctx, "removed an incomplete message of an interrupted run from the end", "offset", start, "bytes", size-start)
+	for _, part := range p.parts[torn:] {
+		delete(delivered, part.name)
+	}
+	return delivered, errors.Join(f.Truncate(start), f.Sync())
+}
+
+// compareParts reports whether the file has the parts [from, to) of the plan at start, as far as size. If zeros is set, zero bytes
+// in the file match everything: a file system may write the length of a file before its data.
+func (m *Mbox) compareParts(f diskFile, p *plan, from, to int, start, size int64, zeros bool) (bool, error) {
+	c := &comparer{r: bufio.NewReader(io.NewSectionReader(f, start, size-start)), zeros: zeros}
+	part := &plan{offset: start, pad: p.pad, parts: p.parts[:to]}
+	err := m.writeParts(c, part, from)
+	if errors.Is(err, errDiffers) || errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+var errDiffers = errors.New("differs")
+
+// A comparer compares what is written to it with what r has, as far as r has anything.
+type comparer struct {
+	r     *bufio.Reader
+	zeros bool
+}
+
+func (c *comparer) Write(p []byte) (int, error) {
+	for i := range p {
+		b, err := c.r.ReadByte()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return i, err
+		}
+		if b != p[i] && !(c.zeros && b == 0) {
+			return i, errDiffers
+		}
+	}
+	return len(p), nil
+}
