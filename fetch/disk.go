@@ -14,9 +14,11 @@ import (
 type disk interface {
 	open(name string, flag int) (diskFile, error) // a new file has mode 0600
 	rename(from, to string) error
+	link(from, to string) error // does not replace a file
 	remove(name string) error
 	mkdir(name string) error // with mode 0700
 	stat(name string) (fs.FileInfo, error)
+	sameFile(a, b fs.FileInfo) bool
 	readDir(name string) ([]string, error)
 	syncDir(name string) error
 }
@@ -43,9 +45,11 @@ func (osDisk) open(name string, flag int) (diskFile, error) {
 }
 
 func (osDisk) rename(from, to string) error          { return os.Rename(from, to) }
+func (osDisk) link(from, to string) error            { return os.Link(from, to) }
 func (osDisk) remove(name string) error              { return os.Remove(name) }
 func (osDisk) mkdir(name string) error               { return os.Mkdir(name, 0o700) }
 func (osDisk) stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
+func (osDisk) sameFile(a, b fs.FileInfo) bool        { return os.SameFile(a, b) }
 func (osDisk) syncDir(name string) error             { return syncDir(name) }
 
 func (osDisk) readDir(name string) ([]string, error) {

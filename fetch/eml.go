@@ -51,7 +51,7 @@ func (e *EML) Recover(ctx context.Context, r Recovery) ([]Outcome, error) {
 			return nil, err
 		}
 	}
-	if err := errors.Join(e.probe(), s.clean(nil)); err != nil {
+	if err := errors.Join(e.probe(), s.clean()); err != nil {
 		return nil, err
 	}
 	return outcomes, e.disk.syncDir(e.Dir)

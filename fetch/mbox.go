@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 )
@@ -65,11 +64,14 @@ func (m *Mbox) Sync(ctx context.Context, staged []Record) error { return m.stagi
 
 // Commit implements Sink.
 func (m *Mbox) Commit(ctx context.Context, staged []Record) (n int, err error) {
-	lock, err := lockMbox(ctx, m.disk, m.path, m.LockTimeout)
+	lock, err := m.lock(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer lock.unlock()
+	if err := m.repairOthers(ctx, lock.file); err != nil {
+		return 0, err
+	}
 	names := make([]string, len(staged))
 	for i, r := range staged {
 		names[i] = r.Name
@@ -94,7 +96,7 @@ func (m *Mbox) append(f diskFile, names []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := m.writePlan(plan); err != nil {
+	if err := m.staging.writePlan(plan); err != nil {
 		return err
 	}
 	err = m.copyPlan(f, plan)
@@ -152,40 +154,18 @@ func (m *Mbox) copyPlan(f diskFile, p *plan) error {
 	if _, err := f.Seek(p.offset, io.SeekStart); err != nil {
 		return err
 	}
-	if err := m.writeParts(f, p, 0); err != nil {
+	if err := m.staging.writeParts(f, p, 0, len(p.parts)); err != nil {
 		return err
 	}
+	return m.sync(f)
+}
+
+// sync makes the file durable, and its name, because the file may be new.
+func (m *Mbox) sync(f diskFile) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if p.offset > 0 {
-		return nil
-	}
-	return m.disk.syncDir(filepath.Dir(m.path)) // the file may be new
-}
-
-// writeParts writes what the plan appends, from one of its parts on.
-func (m *Mbox) writeParts(w io.Writer, p *plan, from int) error {
-	if from == 0 {
-		if _, err := w.Write([]byte("\n\n")[:p.pad]); err != nil {
-			return err
-		}
-	}
-	for _, part := range p.parts[from:] {
-		staged, err := m.disk.open(m.staging.path(part.name), os.O_RDONLY)
-		if err != nil {
-			return err
-		}
-		n, err := io.Copy(w, staged)
-		staged.Close()
-		if err == nil && n != part.size {
-			err = fmt.Errorf("%s has %d bytes instead of %d", m.staging.path(part.name), n, part.size)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return m.disk.syncDir(filepath.Dir(m.path))
 }
 
 // finishPlan removes what was appended from the staging folder. Only then is it delivered.
@@ -200,6 +180,13 @@ func (m *Mbox) finishPlan(p *plan) error {
 	}
 	m.disk.remove(m.staging.path(planName)) // it is without effect already
 	return nil
+}
+
+// lockName is the file in the staging folder that dot locks link to.
+const lockName = "lock"
+
+func (m *Mbox) lock(ctx context.Context) (*mboxLock, error) {
+	return lockMbox(ctx, m.disk, m.path, m.staging.path(lockName), m.LockTimeout)
 }
 
 func (m *Mbox) log(ctx context.Context, msg string, args ...any) {

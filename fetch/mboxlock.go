@@ -34,21 +34,22 @@ var mboxLocks sync.Map // of path to chan struct{}
 // An mboxLock is the exclusive right to change an mbox: an fcntl lock of the file, and a dot lock, in this order.
 type mboxLock struct {
 	path string
+	text string // name of a file with the text of the dot lock
 	disk disk
 	file diskFile // open for reading and writing
 	dot  bool     // the dot lock exists
 	sem  chan struct{}
 }
 
-// lockMbox opens an mbox, which it creates if it does not exist, and locks it.
-func lockMbox(ctx context.Context, d disk, path string, timeout time.Duration) (*mboxLock, error) {
+// lockMbox opens an mbox, which it creates if it does not exist, and locks it. text is the name that prepareDot got.
+func lockMbox(ctx context.Context, d disk, path, text string, timeout time.Duration) (*mboxLock, error) {
 	if timeout == 0 {
 		timeout = defaultLockTimeout
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errWouldBlock)
 	defer cancel()
 	v, _ := mboxLocks.LoadOrStore(path, make(chan struct{}, 1))
-	l := &mboxLock{path: path, disk: d, sem: v.(chan struct{})}
+	l := &mboxLock{path: path, text: text, disk: d, sem: v.(chan struct{})}
 	select {
 	case l.sem <- struct{}{}:
 	case <-ctx.Done():
@@ -107,7 +108,7 @@ func (l *mboxLock) try() error {
 		return err
 	}
 	named, err := l.disk.stat(l.path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(opened, named) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !l.disk.sameFile(opened, named) {
 		return fmt.Errorf("%s: %w", l.path, errWouldBlock)
 	}
 	return err
@@ -144,26 +145,63 @@ func (l *mboxLock) release() {
 
 func (l *mboxLock) dotName() string { return l.path + ".lock" }
 
+// prepareDot writes a file with the text of a dot lock. A lock is made by a link to it, so that it is never without its text: a
+// lock without could not be told from that of another program. It is a new file, because the old one may still be a lock.
+func prepareDot(d disk, name string) error {
+	if err := d.remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := d.open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, dotText(os.Getpid()))
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
 // lockDot creates the dot lock. If the folder permits no new file, the fcntl lock alone has to serve, if there is one.
 func (l *mboxLock) lockDot() error {
-	f, err := l.disk.open(l.dotName(), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
-	switch {
-	case err == nil:
-		l.dot = true
-		_, err = io.WriteString(f, dotText(os.Getpid()))
-		return errors.Join(err, f.Close())
-	case errors.Is(err, fs.ErrExist):
-		if !l.staleDot() {
-			return fmt.Errorf("%s exists: %w", l.dotName(), errWouldBlock)
-		}
+	err := l.createDot()
+	if errors.Is(err, fs.ErrExist) && l.staleDot() {
 		if err := l.breakDot(); err != nil {
 			return err
 		}
-		return fmt.Errorf("%s was stale: %w", l.dotName(), errWouldBlock) // try again
+		err = l.createDot()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("%s exists: %w", l.dotName(), errWouldBlock)
 	case haveFcntl && errors.Is(err, fs.ErrPermission):
 		return nil
 	}
 	return err
+}
+
+func (l *mboxLock) createDot() error {
+	f, err := l.disk.open(l.text, os.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, dotText(os.Getpid())) // the same text: it sets the time of the file, which others look at
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err = l.disk.link(l.text, l.dotName()); err == nil {
+		l.dot = true
+		return nil
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// The file system has no links, or the staging folder is in another one.
+	if f, err = l.disk.open(l.dotName(), os.O_WRONLY|os.O_CREATE|os.O_EXCL); err != nil {
+		return err
+	}
+	l.dot = true
+	_, err = io.WriteString(f, dotText(os.Getpid()))
+	return errors.Join(err, f.Close())
 }
 
 // dotText is the text of a dot lock. Other programs expect the process ID; the host says where that process is.

@@ -47,14 +47,14 @@ func (p *plan) end() int64 { return p.start(len(p.parts)) }
 const planHead = "pop3 mbox plan 1"
 
 // writePlan replaces the plan, durably.
-func (m *Mbox) writePlan(p *plan) (err error) {
+func (s *staging) writePlan(p *plan) (err error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%d %d %d\n", planHead, p.offset, p.pad, len(p.parts))
 	for _, part := range p.parts {
 		fmt.Fprintf(&b, "%d %s\n", part.size, part.name)
 	}
-	name := m.staging.path(planName)
-	f, err := m.disk.open(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	name := s.path(planName)
+	f, err := s.disk.open(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
@@ -62,16 +62,16 @@ func (m *Mbox) writePlan(p *plan) (err error) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := m.disk.rename(name+".new", name); err != nil {
+	if err := s.disk.rename(name+".new", name); err != nil {
 		return err
 	}
-	return m.disk.syncDir(m.staging.dir)
+	return s.disk.syncDir(s.dir)
 }
 
 // readPlan returns an empty plan if there is none.
-func (m *Mbox) readPlan() (*plan, error) {
-	name := m.staging.path(planName)
-	f, err := m.disk.open(name, os.O_RDONLY)
+func (s *staging) readPlan() (*plan, error) {
+	name := s.path(planName)
+	f, err := s.disk.open(name, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &plan{}, nil
 	}
@@ -124,18 +124,18 @@ func (m *Mbox) Recover(ctx context.Context, r Recovery) ([]Outcome, error) {
 	if err := m.openStaging(r); err != nil {
 		return nil, err
 	}
-	lock, err := lockMbox(ctx, m.disk, m.path, m.LockTimeout)
+	if err := prepareDot(m.disk, m.staging.path(lockName)); err != nil {
+		return nil, err
+	}
+	lock, err := m.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.unlock()
-	if err := checkMbox(lock.file, m.path); err != nil {
-		return nil, err
-	}
 	if err := m.settle(ctx, lock.file, r.Intents); err != nil {
 		return nil, err
 	}
-	if err := m.staging.clean(nil); err != nil {
+	if err := m.staging.clean(lockName); err != nil {
 		return nil, err
 	}
 	outcomes := make([]Outcome, len(r.Intents))
@@ -175,13 +175,6 @@ func checkMbox(f diskFile, path string) error {
 // settle completes what an earlier run has begun: each message of the intents that is still staged, and not yet in the file, is
 // appended. A message that is no longer staged was delivered.
 func (m *Mbox) settle(ctx context.Context, f diskFile, intents []Record) error {
-	p, err := m.readPlan()
-	if errors.Is(err, errMalformedPlan) {
-		m.log(ctx, "the recorded offsets are damaged: messages may be appended twice", "error", err)
-		p = &plan{}
-	} else if err != nil {
-		return err
-	}
 	wanted := make(map[string]bool)
 	for _, r := range intents {
 		staged, err := m.staging.has(r.Name)
@@ -192,8 +185,26 @@ func (m *Mbox) settle(ctx context.Context, f diskFile, intents []Record) error {
 			wanted[r.Name] = true
 		}
 	}
-	delivered, err := m.comparePlan(ctx, f, p, wanted)
+	delivered, err := m.comparePlan(ctx, f, m.staging, func(name string) bool { return wanted[name] })
 	if err != nil {
+		return err
+	}
+	if err := m.repairOthers(ctx, f); err != nil {
+		return err
+	}
+	if err := checkMbox(f, m.path); err != nil {
+		return err
+	}
+	// Before the plan is replaced, what is in the file has to be durable there, and no longer staged.
+	if err := m.sync(f); err != nil {
+		return err
+	}
+	for name := range delivered {
+		if err := m.disk.remove(m.staging.path(name)); err != nil {
+			return err
+		}
+	}
+	if err := m.disk.syncDir(m.staging.dir); err != nil {
 		return err
 	}
 	var names []string
@@ -208,26 +219,50 @@ func (m *Mbox) settle(ctx context.Context, f diskFile, intents []Record) error {
 		}
 		m.log(ctx, "appended messages of an interrupted run", "messages", len(names))
 	}
-	for name := range delivered {
-		if err := m.disk.remove(m.staging.path(name)); err != nil {
+	return nil
+}
+
+// repairOthers removes what interrupted runs of other accounts have left incomplete at the end of the file, before anything is
+// appended to it. The next runs of these accounts append it again.
+func (m *Mbox) repairOthers(ctx context.Context, f diskFile) error {
+	root := filepath.Dir(m.staging.dir)
+	names, err := m.disk.readDir(root)
+	if err != nil {
+		return err
+	}
+	prefix := stagingPrefix(filepath.Base(m.path) + ".")
+	for _, name := range names {
+		other := &staging{disk: m.disk, dir: filepath.Join(root, name)}
+		if !strings.HasPrefix(name, prefix) || other.dir == m.staging.dir {
+			continue
+		}
+		if _, err := m.comparePlan(ctx, f, other, func(string) bool { return true }); err != nil {
 			return err
 		}
 	}
-	return m.disk.syncDir(m.staging.dir)
+	return nil
 }
 
-// comparePlan returns which of the messages of a plan are in the file completely. What else of the plan was written is removed from
-// the end of the file.
-func (m *Mbox) comparePlan(ctx context.Context, f diskFile, p *plan, wanted map[string]bool) (delivered map[string]bool, err error) {
+// comparePlan compares the file with the plan of a staging folder, and returns which of its messages are in the file completely. An
+// incomplete one is removed from the end of the file, together with those after it. If none of the messages is wanted, the run that
+// failed has given up the batch, and all of it is removed if any of it is incomplete.
+func (m *Mbox) comparePlan(ctx context.Context, f diskFile, s *staging, wanted func(name string) bool) (delivered map[string]bool, err error) {
+	p, err := s.readPlan()
+	if errors.Is(err, errMalformedPlan) {
+		m.log(ctx, "the recorded offsets are damaged: messages may be appended twice", "error", err)
+		p = &plan{}
+	} else if err != nil {
+		return nil, err
+	}
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	size := info.Size()
 	delivered = make(map[string]bool)
-	torn := -1 // first part that is not in the file
+	torn, given := -1, true
 	for i, part := range p.parts {
-		staged, err := m.staging.has(part.name)
+		staged, err := s.has(part.name)
 		if err != nil {
 			return nil, err
 		}
@@ -235,23 +270,23 @@ func (m *Mbox) comparePlan(ctx context.Context, f diskFile, p *plan, wanted map[
 			continue // it was removed because it is in the file
 		}
 		same := false
-		if start := p.start(i); p.start(i+1) <= size {
-			if same, err = m.compareParts(f, p, i, i+1, start, size, false); err != nil {
+		if p.start(i+1) <= size {
+			if same, err = s.compareParts(f, p, i, i+1, size, false); err != nil {
 				return nil, err
 			}
 		}
-		if !same && torn < 0 {
+		if same {
+			delivered[part.name] = true
+		} else if torn < 0 {
 			torn = i
 		}
-		if same && wanted[part.name] {
-			delivered[part.name] = true
-		}
+		given = given && !wanted(part.name)
 	}
 	if torn < 0 {
 		return delivered, nil
 	}
-	if len(wanted) == 0 {
-		torn = 0 // the run that failed has given up the batch
+	if given {
+		torn = 0
 	}
 	start := p.start(torn)
 	if size <= start {
@@ -259,7 +294,7 @@ func (m *Mbox) comparePlan(ctx context.Context, f diskFile, p *plan, wanted map[
 	}
 	ours := false
 	if size <= p.end() {
-		if ours, err = m.compareParts(f, p, torn, len(p.parts), start, size, true); err != nil {
+		if ours, err = s.compareParts(f, p, torn, len(p.parts), size, true); err != nil {
 			return nil, err
 		}
 	}
@@ -267,19 +302,43 @@ func (m *Mbox) comparePlan(ctx context.Context, f diskFile, p *plan, wanted map[
 		m.log(ctx, "another program has changed the file after an interrupted run: messages may be in it twice", "offset", start)
 		return delivered, nil
 	}
-	m.log(ctx, "removed an incomplete message of an interrupted run from the end", "offset", start, "bytes", size-start)
+	m.log(ctx, "removed incomplete messages of an interrupted run from the end", "offset", start, "bytes", size-start)
 	for _, part := range p.parts[torn:] {
 		delete(delivered, part.name)
 	}
 	return delivered, errors.Join(f.Truncate(start), f.Sync())
 }
 
-// compareParts reports whether the file has the parts [from, to) of the plan at start, as far as size. If zeros is set, zero bytes
-// in the file match everything: a file system may write the length of a file before its data.
-func (m *Mbox) compareParts(f diskFile, p *plan, from, to int, start, size int64, zeros bool) (bool, error) {
+// writeParts writes what the plan appends, the parts [from, to).
+func (s *staging) writeParts(w io.Writer, p *plan, from, to int) error {
+	if from == 0 {
+		if _, err := w.Write([]byte("\n\n")[:p.pad]); err != nil {
+			return err
+		}
+	}
+	for _, part := range p.parts[from:to] {
+		staged, err := s.disk.open(s.path(part.name), os.O_RDONLY)
+		if err != nil {
+			return err
+		}
+		n, err := io.Copy(w, staged)
+		staged.Close()
+		if err == nil && n != part.size {
+			err = fmt.Errorf("%s has %d bytes instead of %d", s.path(part.name), n, part.size)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compareParts reports whether the file has the parts [from, to) of the plan where the plan says, as far as its size. If zeros is
+// set, zero bytes in the file match everything: a file system may write the length of a file before its data.
+func (s *staging) compareParts(f diskFile, p *plan, from, to int, size int64, zeros bool) (bool, error) {
+	start := p.start(from)
 	c := &comparer{r: bufio.NewReader(io.NewSectionReader(f, start, size-start)), zeros: zeros}
-	part := &plan{offset: start, pad: p.pad, parts: p.parts[:to]}
-	err := m.writeParts(c, part, from)
+	err := s.writeParts(c, p, from, to)
 	if errors.Is(err, errDiffers) || errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

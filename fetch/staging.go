@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -37,8 +38,10 @@ type staging struct {
 // stagingName returns the name of the folder of an account.
 func stagingName(prefix, account string) string {
 	sum := sha256.Sum256([]byte(account))
-	return "." + prefix + "pop3-" + hex.EncodeToString(sum[:8])
+	return stagingPrefix(prefix) + hex.EncodeToString(sum[:8])
 }
+
+func stagingPrefix(prefix string) string { return "." + prefix + "pop3-" }
 
 // openStaging returns the staging in a folder, which it creates. If intents exist, the folder must exist: that a message is no
 // longer in it would otherwise mean that it is delivered.
@@ -159,21 +162,14 @@ func (s *staging) close() {
 	clear(s.unsynced)
 }
 
-// clean removes all files without an intent, except those to keep.
-func (s *staging) clean(intents []Record, keep ...string) error {
-	wanted := make(map[string]bool, len(intents)+len(keep))
-	for _, r := range intents {
-		wanted[r.Name] = true
-	}
-	for _, name := range keep {
-		wanted[name] = true
-	}
+// clean removes what is left of earlier runs, after their intents are settled.
+func (s *staging) clean(keep ...string) error {
 	names, err := s.disk.readDir(s.dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if !wanted[name] {
+		if !slices.Contains(keep, name) {
 			if err := s.disk.remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
