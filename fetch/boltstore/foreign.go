@@ -40,8 +40,8 @@ func (e *LineError) Unwrap() error { return e.Err }
 func ReadMpop(r io.Reader) iter.Seq2[ForeignEntry, error] {
 	return func(yield func(ForeignEntry, error) bool) {
 		var list ForeignEntry
-		left := 0         // unique-ids still to come of the current list
-		comments := true  // until the first line that is not one: a unique-id may begin with #
+		left := 0        // unique-ids still to come of the current list
+		comments := true // until the first line that is not one: a unique-id may begin with #
 		lines := newLineReader(r)
 		for lines.next() {
 			line := lines.text

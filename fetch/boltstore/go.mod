@@ -1,0 +1,15 @@
+module github.com/seed-5b1d5243/pop3/fetch/boltstore
+
+go 1.25.0
+
+require (
+	github.com/seed-5b1d5243/pop3 v0.1.0
+	go.etcd.io/bbolt v1.5.0
+)
+
+require (
+	golang.org/x/sync v0.20.0 // indirect
+	golang.org/x/sys v0.45.0 // indirect
+)
+
+replace github.com/seed-5b1d5243/pop3 => ../..

@@ -1,0 +1,218 @@
+package boltstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/seed-5b1d5243/pop3/fetch"
+)
+
+// lockTimeout is how long Open waits for another process to close the file.
+const lockTimeout = 250 * time.Millisecond
+
+// Open opens the state file of an account. It creates the file, with mode 0600, if it does not exist, and the folder that contains
+// it, with mode 0700. If account is empty, the file must exist, and may be that of any account.
+//
+// The file stays locked until Close, or until the process ends. If it is locked by another Store, here or in another process, the
+// error wraps fetch.ErrLocked. Other errors wrap ErrDamaged, ErrNewer, ErrAccount, or an error of the operating system. Nothing is
+// written to a file that Open has refused.
+func Open(path, account string) (*Store, error) {
+	s, err := open(path, account)
+	if err == nil {
+		return s, nil
+	}
+	var perr *fs.PathError
+	if errors.As(err, &perr) && perr.Path == path {
+		err = perr.Err // FileError has the path
+	}
+	return nil, &FileError{path, err}
+}
+
+func open(path, account string) (*Store, error) {
+	for range 3 {
+		info, err := os.Lstat(path)
+		switch {
+		case err == nil:
+			return openExisting(path, account, info)
+		case !errors.Is(err, fs.ErrNotExist) || account == "":
+			return nil, err
+		}
+		if err := create(path, account); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errors.New("vanishes when it is created")
+}
+
+func openExisting(path, account string, info fs.FileInfo) (*Store, error) {
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: it is not a regular file (%v)", ErrDamaged, info.Mode().Type())
+	}
+	if info.Size() == 0 {
+		return nil, fmt.Errorf("%w: it is empty", ErrDamaged) // bbolt would begin it again
+	}
+	s := &Store{path: path}
+	db, file, err := openDB(path)
+	if err != nil {
+		return nil, err
+	}
+	s.db, s.file = db, file
+	panicked, err := guard(func() error { return db.View(func(tx *bbolt.Tx) error { return s.check(tx, account) }) })
+	if err != nil {
+		if panicked {
+			s.file.Close()
+		} else {
+			db.Close()
+		}
+		return nil, err
+	}
+	removeUnfinished(path)
+	return s, nil
+}
+
+// openDB opens the file, and returns the bbolt.DB and its file.
+func openDB(path string) (db *bbolt.DB, file *os.File, err error) {
+	options := *bbolt.DefaultOptions
+	options.Timeout = lockTimeout
+	options.NoStatistics = true
+	options.FreelistType = bbolt.FreelistMapType
+	options.OpenFile = func(name string, flag int, perm fs.FileMode) (f *os.File, err error) {
+		file, err = os.OpenFile(name, flag&^os.O_CREATE, perm)
+		return file, err
+	}
+	panicked, err := guard(func() (err error) {
+		db, err = bbolt.Open(path, 0o600, &options)
+		return err
+	})
+	switch {
+	case panicked:
+		file.Close()
+	case errors.Is(err, berrors.ErrTimeout):
+		err = fetch.ErrLocked
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrInvalidMapping):
+		err = fmt.Errorf("%w: %v", ErrDamaged, err)
+	case errors.Is(err, berrors.ErrVersionMismatch):
+		err = fmt.Errorf("%w: %v", ErrNewer, err)
+	}
+	return db, file, err
+}
+
+// check compares the format and the account of the file, and checks its structure.
+func (s *Store) check(tx *bbolt.Tx, account string) error {
+	if err := checkRoot(tx); err != nil {
+		return err
+	}
+	meta := tx.Bucket(metaBucket)
+	if meta == nil {
+		return fmt.Errorf("%w: it has no format version", ErrDamaged)
+	}
+	version, err := strconv.Atoi(string(meta.Get(versionKey)))
+	switch {
+	case err != nil || version < 1:
+		return fmt.Errorf("%w: it has no valid format version", ErrDamaged)
+	case version > formatVersion:
+		return fmt.Errorf("%w: it has format %d, and this version reads formats up to %d", ErrNewer, version, formatVersion)
+	}
+	if s.account = string(meta.Get(accountKey)); s.account == "" {
+		return fmt.Errorf("%w: it names no account", ErrDamaged)
+	}
+	if account != "" && s.account != account {
+		return fmt.Errorf("%w, %q; not %q", ErrAccount, s.account, account)
+	}
+	if _, err := readHeader(tx); err != nil {
+		return err
+	}
+	return checkTree(tx, s.file)
+}
+
+// guard runs fn and returns a panic as an error. bbolt panics if it meets a damaged page, and a page that the file does not have
+// is a fault of its memory map. fn must not call code of a caller of this package.
+func guard(fn func() error) (panicked bool, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); v != nil {
+			panicked, err = true, fmt.Errorf("%w: %v", ErrDamaged, v)
+		}
+	}()
+	return false, fn()
+}
+
+// unfinished is the pattern of files that create has not finished.
+func unfinished(path, random string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new-"+random)
+}
+
+// create makes a new file. It is complete before it has its name, so that an interruption leaves no empty or partial one. If
+// another process makes the same file at the same time, one of the two remains.
+func create(path, account string) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, filepath.Base(unfinished(path, "*"))) // with mode 0600
+	if err != nil {
+		return err
+	}
+	name := f.Name()
+	defer os.Remove(name)
+	if err := f.Close(); err != nil {
+		return err
+	}
+	db, file, err := openDB(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	err = db.Update(func(tx *bbolt.Tx) error {
+		meta, err := tx.CreateBucket(metaBucket)
+		if err != nil {
+			return err
+		}
+		if _, err = tx.CreateBucket(recordsBucket); err != nil {
+			return err
+		}
+		if err = meta.Put(versionKey, strconv.AppendInt(nil, formatVersion, 10)); err != nil {
+			return err
+		}
+		if err = meta.Put(accountKey, []byte(account)); err != nil {
+			return err
+		}
+		return writeHeader(tx, header{})
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	switch err := os.Link(name, path); { // does not replace a file
+	case err == nil, errors.Is(err, fs.ErrExist):
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // another process made the file and removed ours
+	default: // no hard links in this file system
+		if _, err := os.Lstat(path); err == nil {
+			return nil
+		}
+		if err := os.Rename(name, path); err != nil {
+			return err
+		}
+	}
+	return syncDir(dir)
+}
+
+// removeUnfinished removes what an interrupted create has left. The file at path is locked, so it exists.
+func removeUnfinished(path string) {
+	entries, _ := os.ReadDir(filepath.Dir(path))
+	for _, e := range entries {
+		if name := filepath.Join(filepath.Dir(path), e.Name()); strings.HasPrefix(name, unfinished(path, "")) {
+			os.Remove(name)
+		}
+	}
+}

@@ -1,0 +1,279 @@
+package boltstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"slices"
+	"sync"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/seed-5b1d5243/pop3/fetch"
+)
+
+// The kinds of errors that concern a file as a whole. All errors of a Store are a [FileError], which names the file. A file that
+// another Store has open results in fetch.ErrLocked.
+var (
+	// ErrDamaged reports a file that is not a state file, or no longer a complete one. It is never replaced.
+	ErrDamaged = errors.New("damaged, or not a state file")
+
+	// ErrNewer reports a file whose format is newer than this package.
+	ErrNewer = errors.New("written by a newer version")
+
+	// ErrAccount reports a file of another account.
+	ErrAccount = errors.New("belongs to another account")
+
+	// ErrClosed reports the use of a closed Store.
+	ErrClosed = errors.New("already closed")
+)
+
+// A FileError reports a failure and the state file that it concerns.
+type FileError struct {
+	Path string
+	Err  error
+}
+
+func (e *FileError) Error() string { return "state file " + e.Path + ": " + e.Err.Error() }
+func (e *FileError) Unwrap() error { return e.Err }
+
+// loadChunk is the number of records that Load reads at a time.
+const loadChunk = 1024
+
+// A Store is a fetch.Store in one file. It is safe for concurrent use.
+type Store struct {
+	path    string
+	account string
+	file    *os.File // of db
+
+	mu     sync.Mutex // guards db and broken, and serializes all access
+	db     *bbolt.DB  // nil after Close
+	broken error      // the damage that was found: db is not used again, because it may still hold its locks
+}
+
+var _ fetch.Store = (*Store)(nil)
+
+// Path returns the name of the file.
+func (s *Store) Path() string { return s.path }
+
+// Account returns the account that is recorded in the file.
+func (s *Store) Account() string { return s.account }
+
+// Close releases the file.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	db := s.db
+	s.db = nil
+	if s.broken != nil {
+		return s.file.Close()
+	}
+	return s.wrap(db.Close())
+}
+
+// wrap returns err as a FileError.
+func (s *Store) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &FileError{s.path, err}
+}
+
+// view runs fn in a read transaction, update in a read-write transaction that is durable on return.
+func (s *Store) view(ctx context.Context, fn func(tx *bbolt.Tx) error) error {
+	return s.do(ctx, fn, (*bbolt.DB).View)
+}
+
+func (s *Store) update(ctx context.Context, fn func(tx *bbolt.Tx) error) error {
+	return s.do(ctx, fn, (*bbolt.DB).Update)
+}
+
+func (s *Store) do(ctx context.Context, fn func(tx *bbolt.Tx) error, run func(*bbolt.DB, func(tx *bbolt.Tx) error) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.db == nil:
+		return s.wrap(ErrClosed)
+	case s.broken != nil:
+		return s.broken
+	}
+	panicked, err := guard(func() error { return run(s.db, fn) })
+	err = s.wrap(err)
+	if panicked {
+		s.broken = err
+	}
+	return err
+}
+
+// Load implements fetch.Store. It reads the records in chunks, so that no transaction is open while the caller has one. At the end
+// of the sequence it compares all records with the checksum of the file.
+func (s *Store) Load(ctx context.Context, states ...fetch.State) iter.Seq2[fetch.Record, error] {
+	return func(yield func(fetch.Record, error) bool) {
+		l := loader{want: states, chunk: make([]fetch.Record, 0, loadChunk)}
+		for !l.end {
+			if err := s.view(ctx, l.read); err != nil {
+				yield(fetch.Record{}, err)
+				return
+			}
+			for _, r := range l.chunk {
+				if !yield(r, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// A loader reads all records over several transactions.
+type loader struct {
+	want  []fetch.State
+	chunk []fetch.Record
+	last  []byte // key of the last record read
+	tx    int    // the transaction of the first chunk
+	seen  header // what was read so far
+	end   bool
+}
+
+// read reads the next chunk.
+func (l *loader) read(tx *bbolt.Tx) error {
+	h, err := readHeader(tx)
+	if err != nil {
+		return err
+	}
+	l.chunk = l.chunk[:0]
+	if len(l.want) > 0 && !slices.ContainsFunc(l.want, func(s fetch.State) bool { return h.count(s) > 0 }) {
+		l.end = true
+		return nil
+	}
+	if l.last == nil {
+		l.tx = tx.ID()
+	} else if tx.ID() != l.tx {
+		return errors.New("changed while it was being read")
+	}
+	c := tx.Bucket(recordsBucket).Cursor()
+	var k, v []byte
+	if l.last == nil {
+		k, v = c.First()
+	} else if k, v = c.Seek(l.last); bytes.Equal(k, l.last) {
+		k, v = c.Next()
+	} else {
+		return fmt.Errorf("%w: the records are out of order", ErrDamaged)
+	}
+	for ; k != nil; k, v = c.Next() {
+		if err := l.seen.add(k, v); err != nil {
+			return err
+		}
+		if len(l.want) == 0 || slices.Contains(l.want, fetch.State(v[0])) {
+			r, err := decodeRecord(k, v)
+			if err != nil {
+				return err
+			}
+			l.chunk = append(l.chunk, r)
+			if len(l.chunk) == cap(l.chunk) {
+				l.last = append(l.last[:0], k...)
+				return nil
+			}
+		}
+		if l.seen.total() > h.total() {
+			break // more than there are: do not follow pages in a circle
+		}
+	}
+	l.end = true
+	if l.seen != h {
+		return fmt.Errorf("%w: the records do not match their checksum", ErrDamaged)
+	}
+	return nil
+}
+
+// Put implements fetch.Store.
+func (s *Store) Put(ctx context.Context, records ...fetch.Record) error {
+	if len(records) == 0 {
+		return nil
+	}
+	return s.update(ctx, func(tx *bbolt.Tx) error {
+		return change(tx, func(w *writer) error {
+			for _, r := range records {
+				if err := w.put(r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// Delete implements fetch.Store.
+func (s *Store) Delete(ctx context.Context, keys ...fetch.Key) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return s.update(ctx, func(tx *bbolt.Tx) error {
+		return change(tx, func(w *writer) error {
+			for _, k := range keys {
+				if err := w.delete(k); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// A writer changes records and keeps the header up to date.
+type writer struct {
+	records *bbolt.Bucket
+	header  header
+}
+
+// change runs fn with a writer and stores the header.
+func change(tx *bbolt.Tx, fn func(*writer) error) error {
+	h, err := readHeader(tx)
+	if err != nil {
+		return err
+	}
+	w := &writer{records: tx.Bucket(recordsBucket), header: h}
+	if err := fn(w); err != nil {
+		return err
+	}
+	return writeHeader(tx, w.header)
+}
+
+func (w *writer) put(r fetch.Record) error {
+	k, v, err := encodeRecord(r)
+	if err != nil {
+		return err
+	}
+	if old := w.records.Get(k); old != nil {
+		if err := w.header.remove(k, old); err != nil {
+			return err
+		}
+	}
+	if err := w.header.add(k, v); err != nil {
+		return err
+	}
+	return w.records.Put(k, v)
+}
+
+// has reports whether there is a record with this key.
+func (w *writer) has(key fetch.Key) bool { return w.records.Get(encodeKey(key)) != nil }
+
+func (w *writer) delete(key fetch.Key) error {
+	k := encodeKey(key)
+	old := w.records.Get(k)
+	if old == nil {
+		return nil
+	}
+	if err := w.header.remove(k, old); err != nil {
+		return err
+	}
+	return w.records.Delete(k)
+}
