@@ -130,6 +130,7 @@ func (e *EML) Commit(ctx context.Context, staged []Record) (n int, err error) {
 		for _, r := range staged[:n] { // they are fetched again
 			e.disk.rename(filepath.Join(e.Dir, r.Name), e.staging.path(r.Name))
 		}
+		e.disk.syncDir(e.Dir)
 		return 0, errors.Join(err, syncErr)
 	}
 	return n, err

@@ -99,11 +99,8 @@ func (m *Mbox) append(f diskFile, names []string) (err error) {
 	if err := m.staging.writePlan(plan); err != nil {
 		return err
 	}
-	err = m.copyPlan(f, plan)
-	if err == nil {
-		err = m.finishPlan(plan)
-	}
-	if err == nil {
+	if err = m.copyPlan(f, plan); err == nil {
+		m.finishPlan(plan)
 		return nil
 	}
 	undoErr := errors.Join(f.Truncate(plan.offset), f.Sync())
@@ -168,18 +165,14 @@ func (m *Mbox) sync(f diskFile) error {
 	return m.disk.syncDir(filepath.Dir(m.path))
 }
 
-// finishPlan removes what was appended from the staging folder. Only then is it delivered.
-func (m *Mbox) finishPlan(p *plan) error {
+// finishPlan removes what was appended from the staging folder, as far as it can: the next run finds what remains in the file. It
+// syncs the folder, because that run cannot find a message that a mail reader has deleted in the meantime.
+func (m *Mbox) finishPlan(p *plan) {
 	for _, part := range p.parts {
-		if err := m.disk.remove(m.staging.path(part.name)); err != nil {
-			return err
-		}
+		m.disk.remove(m.staging.path(part.name))
 	}
-	if err := m.disk.syncDir(m.staging.dir); err != nil {
-		return err
-	}
-	m.disk.remove(m.staging.path(planName)) // it is without effect already
-	return nil
+	m.disk.syncDir(m.staging.dir)
+	m.disk.remove(m.staging.path(planName))
 }
 
 // lockName is the file in the staging folder that dot locks link to.

@@ -192,16 +192,16 @@ func (l *mboxLock) createDot() error {
 		l.dot = true
 		return nil
 	}
-	if errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, fs.ErrExist) || !noLinks(err) {
 		return err
 	}
-	// The file system has no links, or the staging folder is in another one.
+	// The file system has no links, or the staging folder is in another one, or the folder permits no new file.
 	if f, err = l.disk.open(l.dotName(), os.O_WRONLY|os.O_CREATE|os.O_EXCL); err != nil {
 		return err
 	}
 	l.dot = true
 	_, err = io.WriteString(f, dotText(os.Getpid()))
-	return errors.Join(err, f.Close())
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // dotText is the text of a dot lock. Other programs expect the process ID; the host says where that process is.

@@ -5,6 +5,7 @@ package fetch
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -35,4 +36,9 @@ func fcntlLock(f *os.File) error {
 // processAlive reports whether there may be a process with this ID.
 func processAlive(pid int) bool {
 	return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}
+
+// noLinks reports whether a link failed because there cannot be one.
+func noLinks(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EXDEV)
 }

@@ -175,17 +175,7 @@ func checkMbox(f diskFile, path string) error {
 // settle completes what an earlier run has begun: each message of the intents that is still staged, and not yet in the file, is
 // appended. A message that is no longer staged was delivered.
 func (m *Mbox) settle(ctx context.Context, f diskFile, intents []Record) error {
-	wanted := make(map[string]bool)
-	for _, r := range intents {
-		staged, err := m.staging.has(r.Name)
-		if err != nil {
-			return err
-		}
-		if staged {
-			wanted[r.Name] = true
-		}
-	}
-	delivered, err := m.comparePlan(ctx, f, m.staging, func(name string) bool { return wanted[name] })
+	delivered, err := m.comparePlan(ctx, f, m.staging)
 	if err != nil {
 		return err
 	}
@@ -209,7 +199,11 @@ func (m *Mbox) settle(ctx context.Context, f diskFile, intents []Record) error {
 	}
 	var names []string
 	for _, r := range intents {
-		if wanted[r.Name] && !delivered[r.Name] {
+		staged, err := m.staging.has(r.Name)
+		if err != nil {
+			return err
+		}
+		if staged {
 			names = append(names, r.Name)
 		}
 	}
@@ -236,17 +230,16 @@ func (m *Mbox) repairOthers(ctx context.Context, f diskFile) error {
 		if !strings.HasPrefix(name, prefix) || other.dir == m.staging.dir {
 			continue
 		}
-		if _, err := m.comparePlan(ctx, f, other, func(string) bool { return true }); err != nil {
+		if _, err := m.comparePlan(ctx, f, other); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// comparePlan compares the file with the plan of a staging folder, and returns which of its messages are in the file completely. An
-// incomplete one is removed from the end of the file, together with those after it. If none of the messages is wanted, the run that
-// failed has given up the batch, and all of it is removed if any of it is incomplete.
-func (m *Mbox) comparePlan(ctx context.Context, f diskFile, s *staging, wanted func(name string) bool) (delivered map[string]bool, err error) {
+// comparePlan compares the file with the plan of a staging folder, and returns which of the messages that are still staged are in
+// the file. If the batch is incomplete, and nothing follows it, it is removed from the end of the file.
+func (m *Mbox) comparePlan(ctx context.Context, f diskFile, s *staging) (delivered map[string]bool, err error) {
 	p, err := s.readPlan()
 	if errors.Is(err, errMalformedPlan) {
 		m.log(ctx, "the recorded offsets are damaged: messages may be appended twice", "error", err)
@@ -260,7 +253,7 @@ func (m *Mbox) comparePlan(ctx context.Context, f diskFile, s *staging, wanted f
 	}
 	size := info.Size()
 	delivered = make(map[string]bool)
-	torn, given := -1, true
+	complete := true
 	for i, part := range p.parts {
 		staged, err := s.has(part.name)
 		if err != nil {
@@ -277,36 +270,25 @@ func (m *Mbox) comparePlan(ctx context.Context, f diskFile, s *staging, wanted f
 		}
 		if same {
 			delivered[part.name] = true
-		} else if torn < 0 {
-			torn = i
+		} else {
+			complete = false
 		}
-		given = given && !wanted(part.name)
 	}
-	if torn < 0 {
-		return delivered, nil
-	}
-	if given {
-		torn = 0
-	}
-	start := p.start(torn)
-	if size <= start {
+	if complete || size <= p.offset {
 		return delivered, nil
 	}
 	ours := false
 	if size <= p.end() {
-		if ours, err = s.compareParts(f, p, torn, len(p.parts), size, true); err != nil {
+		if ours, err = s.compareParts(f, p, 0, len(p.parts), size, true); err != nil {
 			return nil, err
 		}
 	}
 	if !ours {
-		m.log(ctx, "another program has changed the file after an interrupted run: messages may be in it twice", "offset", start)
+		m.log(ctx, "another program has changed the file after an interrupted run: messages may be in it twice", "offset", p.offset)
 		return delivered, nil
 	}
-	m.log(ctx, "removed incomplete messages of an interrupted run from the end", "offset", start, "bytes", size-start)
-	for _, part := range p.parts[torn:] {
-		delete(delivered, part.name)
-	}
-	return delivered, errors.Join(f.Truncate(start), f.Sync())
+	m.log(ctx, "removed the messages of an interrupted run from the end", "offset", p.offset, "bytes", size-p.offset)
+	return nil, errors.Join(f.Truncate(p.offset), f.Sync())
 }
 
 // writeParts writes what the plan appends, the parts [from, to).

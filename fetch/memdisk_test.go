@@ -29,9 +29,11 @@ type memDisk struct {
 	step  int                  // steps so far: each changes the disk or syncs it
 
 	killAt int  // the step that is not taken, nor any after it
-	failAt int  // the step that fails
+	failAt int  // the first step that fails
 	half   bool // a Write at killAt or failAt writes half
 	dead   bool
+
+	failures int // the number of steps that fail
 }
 
 type memInode struct {
@@ -63,11 +65,11 @@ func (d *memDisk) next() error {
 		return errKilled
 	}
 	d.step++
-	switch d.step {
-	case d.killAt:
+	switch {
+	case d.step == d.killAt:
 		d.dead = true
 		return errKilled
-	case d.failAt:
+	case d.step >= d.failAt && d.step < d.failAt+d.failures:
 		return errFull
 	}
 	return nil
@@ -86,7 +88,7 @@ func (d *memDisk) change(apply func(names map[string]*memInode), paths ...string
 func (d *memDisk) revive() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.dead, d.killAt, d.failAt = false, 0, 0
+	d.dead, d.killAt, d.failures = false, 0, 0
 }
 
 // powerCut continues after the power failed: of what was not synced, changes of names are lost from a random one on, and the data
