@@ -110,6 +110,8 @@ type Delivery struct {
 
 	// Timeout, if not 0, bounds each call of Func. A call that does not return even then is abandoned, and ends the run.
 	Timeout time.Duration
+
+	spool spool
 }
 
 // Deliver returns a Sink that gives each message to fn.
