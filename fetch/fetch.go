@@ -60,8 +60,8 @@ type Fetcher struct {
 	// so it must not change from run to run.
 	Account string
 
-	// Dial returns a session that is logged in. Run calls it again after the connection was lost, but not if err shows that the
-	// server refused the login: see ErrLogin.
+	// Dial returns a session that is logged in. Run calls it again after the connection was lost. If err is a *pop3.ServerError of
+	// a login command that is not Temporary, or wraps ErrLogin, Run ends with ErrLogin.
 	Dial func(ctx context.Context) (*pop3.Client, error)
 
 	// Store remembers which messages were fetched. The caller closes it.
@@ -96,7 +96,8 @@ type Fetcher struct {
 	BatchOctets   int64
 }
 
-// Retry says how to connect again after a connection was lost or could not be made.
+// Retry says how to connect again after a connection was lost. If the first connection of a run cannot be made, Run returns at
+// once.
 type Retry struct {
 	// Attempts is the number of attempts in a row without progress after which Run gives up. Progress is a batch that is done.
 	// If 0, it is 5; if negative, Run never connects again.

@@ -98,7 +98,7 @@ func (r *run) sessions() error {
 			return r.verdict(err)
 		}
 		delay, again := r.backoff.next(err, s.progress, time.Now())
-		if !again {
+		if !again || r.backoff.last.IsZero() {
 			if err == nil {
 				err = fmt.Errorf("the server wants %v between sessions", r.backoff.login)
 			}

@@ -30,6 +30,7 @@ const (
 type staging struct {
 	disk disk
 	dir  string
+	name func(m Message) string // if not nil, makes up a new name at each call
 
 	mu       sync.Mutex
 	unsynced map[string]diskFile
@@ -101,6 +102,9 @@ func (s *staging) create(m Message, suffix string, taken func(name string) (bool
 		name = base + suffix
 		if n > 0 { // the same unique-id again within a second
 			name = base + "." + strconv.Itoa(n) + suffix
+		}
+		if s.name != nil {
+			name = s.name(m)
 		}
 		used, err := taken(name)
 		if err != nil {

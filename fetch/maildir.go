@@ -1,0 +1,265 @@
+package fetch
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// A Maildir is a Sink that writes each message to a file of a Maildir, which several accounts and other programs may share: to tmp
+// first, and then renamed into new. The names of the files have the usual form, time.unique.host; of the unique-id they contain
+// only Key.Digest. The files have mode 0600.
+type Maildir struct {
+	// Dir is the Maildir. It is created, with cur, new, and tmp, if it does not exist. Its parent folder must exist.
+	Dir string
+
+	// CRLF writes the bytes that the server sent, with CRLF line endings. Otherwise the files have LF line endings, as readers of
+	// Maildirs expect.
+	CRLF bool
+
+	disk    disk // nil for osDisk
+	host    string
+	account string // as it stands in the names of files
+	staging *staging
+	buf     *bufio.Writer // of Stage
+}
+
+var _ Sink = (*Maildir)(nil)
+
+// Target implements Sink.
+func (m *Maildir) Target() string { return "maildir:" + absolute(m.Dir) }
+
+// Recover implements Sink.
+func (m *Maildir) Recover(ctx context.Context, r Recovery) ([]Outcome, error) {
+	m.init(r.Account)
+	if err := m.create(len(r.Intents)); err != nil {
+		return nil, err
+	}
+	outcomes := make([]Outcome, len(r.Intents))
+	for i, intent := range r.Intents {
+		outcome, err := m.settle(intent, r)
+		if err != nil {
+			return nil, err
+		}
+		outcomes[i] = outcome
+	}
+	if err := m.probe(); err != nil {
+		return nil, err
+	}
+	if err := m.disk.syncDir(m.path("new")); err != nil {
+		return nil, err
+	}
+	return outcomes, m.clean()
+}
+
+func (m *Maildir) init(account string) {
+	if m.disk == nil {
+		m.disk = osDisk{}
+	}
+	if m.staging != nil {
+		m.staging.close()
+	}
+	m.staging = &staging{disk: m.disk, dir: m.path("tmp"), unsynced: make(map[string]diskFile), name: m.name}
+	sum := sha256.Sum256([]byte(account))
+	m.account = "A" + hex.EncodeToString(sum[:4])
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "localhost"
+	}
+	m.host = strings.NewReplacer("/", `\057`, ":", `\072`).Replace(host)
+	m.buf = bufio.NewWriterSize(nil, 64<<10)
+}
+
+func (m *Maildir) path(folder string, name ...string) string {
+	return filepath.Join(append([]string{m.Dir, folder}, name...)...)
+}
+
+var maildirFolders = []string{"tmp", "new", "cur"}
+
+// create creates the folders that are missing. If intents exist, none may be: that a message is no longer in tmp would otherwise
+// mean that it is delivered.
+func (m *Maildir) create(intents int) error {
+	missing := 0
+	for _, folder := range maildirFolders {
+		found, err := exists(m.disk, m.path(folder))
+		if err != nil {
+			return err
+		}
+		if !found {
+			missing++
+		}
+	}
+	if missing > 0 && intents > 0 {
+		return fmt.Errorf("%s has vanished, and with it messages that were being delivered", m.Dir)
+	}
+	if missing == len(maildirFolders) {
+		names, err := m.disk.readDir(m.Dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if len(names) > 0 {
+			return fmt.Errorf("%s is not a Maildir: it has no folders cur, new, and tmp, but other files", m.Dir)
+		}
+	}
+	for _, folder := range append([]string{""}, maildirFolders...) {
+		if err := m.disk.mkdir(m.path(folder)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		info, err := m.disk.stat(m.path(folder))
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("%s is not a folder", m.path(folder))
+		}
+	}
+	// An earlier run may have been killed before it synced what it had created.
+	if err := m.disk.syncDir(filepath.Dir(absolute(m.Dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return m.disk.syncDir(m.Dir)
+}
+
+// settle delivers the message of an intent if that has not happened yet.
+func (m *Maildir) settle(intent Record, r Recovery) (Outcome, error) {
+	if intent.Name == "" || filepath.Base(intent.Name) != intent.Name {
+		return OutcomeForgotten, fmt.Errorf("the state has %q as the name of a file", intent.Name)
+	}
+	err := m.deliver(intent)
+	if err == nil {
+		return OutcomeDelivered, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return OutcomeForgotten, err
+	}
+	// It was renamed. A mail reader may have moved the file since.
+	if expired(intent, r.Now) {
+		if found, err := m.has(intent.Name); !found {
+			return OutcomeForgotten, err
+		}
+	}
+	return OutcomeDelivered, nil
+}
+
+// has reports whether a message is in new or cur, where readers add flags to its name.
+func (m *Maildir) has(name string) (bool, error) {
+	for _, folder := range []string{"new", "cur"} {
+		names, err := m.disk.readDir(m.path(folder))
+		if err != nil {
+			return false, err
+		}
+		for _, found := range names {
+			if base, _, _ := strings.Cut(found, ":"); base == name {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// probe checks that a file can be created in tmp and moved to new.
+func (m *Maildir) probe() error {
+	name := ".pop3-" + m.account // readers ignore it
+	f, err := m.disk.open(m.path("tmp", name), os.O_WRONLY|os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := m.deliver(Record{Name: name}); err != nil {
+		m.disk.remove(m.path("tmp", name))
+		return fmt.Errorf("tmp and new must be on one file system: %w", err)
+	}
+	return m.disk.remove(m.path("new", name))
+}
+
+// clean removes the files of this account from tmp that an earlier run has left without an intent.
+func (m *Maildir) clean() error {
+	names, err := m.disk.readDir(m.path("tmp"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !m.isOwn(name) {
+			continue
+		}
+		if err := m.disk.remove(m.path("tmp", name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// name returns the name of a new message. Its random part makes it unique.
+func (m *Maildir) name(msg Message) string {
+	return strconv.FormatInt(msg.Time.Unix(), 10) + "." + fmt.Sprintf("R%016x", rand.Uint64()) + m.account + "U" +
+		msg.Key.Digest(msg.Account) + "." + m.host
+}
+
+// isOwn reports whether name makes up names of this form for this account.
+func (m *Maildir) isOwn(name string) bool {
+	_, rest, _ := strings.Cut(name, ".")
+	unique, _, _ := strings.Cut(rest, ".")
+	const random, digest = 1 + 16, 1 + 32
+	return len(unique) == random+len(m.account)+digest && unique[0] == 'R' && strings.HasPrefix(unique[random:], m.account+"U")
+}
+
+func (m *Maildir) deliver(r Record) error {
+	return m.disk.rename(m.path("tmp", r.Name), m.path("new", r.Name))
+}
+
+// Stage implements Sink.
+func (m *Maildir) Stage(ctx context.Context, msg Message, body io.Reader) (name string, err error) {
+	return m.staging.stage(msg, "", never, func(f diskFile) error {
+		if m.CRLF {
+			_, err := io.Copy(f, body)
+			return err
+		}
+		m.buf.Reset(f)
+		lf := &lfWriter{w: m.buf}
+		if _, err := io.Copy(lf, body); err != nil {
+			return err
+		}
+		if err := lf.Flush(); err != nil {
+			return err
+		}
+		return m.buf.Flush()
+	})
+}
+
+func never(string) (bool, error) { return false, nil }
+
+// Sync implements Sink.
+func (m *Maildir) Sync(ctx context.Context, staged []Record) error {
+	return m.staging.sync(ctx, staged)
+}
+
+// Commit implements Sink.
+func (m *Maildir) Commit(ctx context.Context, staged []Record) (n int, err error) {
+	for n < len(staged) && err == nil {
+		if err = m.deliver(staged[n]); err == nil {
+			n++
+		}
+	}
+	if syncErr := m.disk.syncDir(m.path("new")); syncErr != nil {
+		for _, r := range staged[:n] { // they are fetched again
+			m.disk.rename(m.path("new", r.Name), m.path("tmp", r.Name))
+		}
+		return 0, errors.Join(err, syncErr)
+	}
+	return n, err
+}
+
+// Discard implements Sink.
+func (m *Maildir) Discard(ctx context.Context, staged []Record) { m.staging.discard(staged) }
