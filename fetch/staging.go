@@ -71,11 +71,11 @@ func (s *staging) stage(m Message, suffix string, taken func(name string) (bool,
 	if err != nil {
 		return "", err
 	}
-	complete := false // write may panic
+	complete, path := false, s.path(name) // write may panic
 	defer func() {
 		if !complete {
 			f.Close()
-			s.disk.remove(s.path(name))
+			s.disk.remove(path)
 		}
 	}()
 	if err := write(f); err != nil {
