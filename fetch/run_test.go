@@ -2,81 +2,322 @@ package fetch
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"path/filepath"
+	"crypto/x509"
+	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/seed-5b1d5243/pop3"
-	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// dialer returns a Dial for a server.
-func dialer(srv *pop3test.Server) func(ctx context.Context) (*pop3.Client, error) {
-	return func(ctx context.Context) (*pop3.Client, error) {
-		c, err := pop3.NewClient(ctx, srv.Pipe(), &pop3.Options{AllowInsecureLogin: true})
-		if err != nil {
-			return nil, err
-		}
-		if err := c.Login(ctx, "user", "secret"); err != nil {
-			c.Close()
-			return nil, err
-		}
-		return c, nil
+func TestFetchOnce(t *testing.T) {
+	x := newFixture(t, mails(150)...)
+	report := x.run(nil)
+	if report.Fetched != 150 || report.Listed != 150 || report.New != 150 || report.Sessions != 1 {
+		t.Errorf("first run: %+v", report)
+	}
+	x.delivered(upTo(150)...)
+	if want := []string{"recover 0", "sync 64", "commit 64", "sync 64", "commit 64", "sync 22", "commit 22"}; !slices.Equal(x.sink.calls, want) {
+		t.Errorf("calls of the sink: %q, want %q", x.sink.calls, want)
+	}
+	report = x.run(nil)
+	if report.Fetched != 0 || report.New != 0 || report.Listed != 150 {
+		t.Errorf("second run: %+v", report)
+	}
+	x.delivered(upTo(150)...)
+	if n := len(x.drop.sent("RETR")); n != 150 {
+		t.Errorf("%d RETR, want 150", n)
+	}
+	x.left(upTo(150)...)
+	if n := len(x.drop.sent("DELE")); n != 0 {
+		t.Errorf("%d DELE", n)
 	}
 }
 
-func texts(n int) []string {
-	list := make([]string, n)
-	for i := range list {
-		list[i] = fmt.Sprintf("Subject: %d\r\n\r\nbody %d\r\n.dot\r\n", i+1, i+1)
+func TestEvents(t *testing.T) {
+	x := newFixture(t, mails(2)...)
+	x.Policy.Delete = true
+	x.run(nil)
+	want := []EventKind{EventConnecting, EventConnected, EventPlanned, EventStaged, EventStaged, EventFetched, EventFetched, EventDeleted, EventDeleted, EventDone}
+	if got := x.kinds(); !slices.Equal(got, want) {
+		t.Errorf("events %v, want %v", got, want)
 	}
-	return list
-}
-
-func readDir(t *testing.T, dir string) (got []string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			t.Fatal(err)
+	octets := int64(0)
+	for _, e := range x.events {
+		octets += e.Octets
+		if e.Kind == EventPlanned && (e.Total != 2 || e.TotalOctets != int64(len(newMail(1).text)+len(newMail(2).text))) {
+			t.Errorf("EventPlanned: %+v", e)
 		}
-		got = append(got, string(b))
+		if !e.Time.Equal(x.now) {
+			t.Errorf("event at %v", e.Time)
+		}
 	}
-	slices.Sort(got)
-	return got
+	if want := int64(len(newMail(1).text) + len(newMail(2).text)); octets != want {
+		t.Errorf("%d octets in events, want %d", octets, want)
+	}
 }
 
-func TestSmoke(t *testing.T) {
-	want := texts(200)
-	srv := pop3test.NewUnstartedServer(pop3test.Messages(want...))
-	srv.STLS = false
-	defer srv.Close()
-	dir := t.TempDir() + "/m"
-	store := &MemoryStore{}
-	f := &Fetcher{Account: "a", Dial: dialer(srv), Store: store, Sink: &Maildir{Dir: dir}}
-	report, err := f.Run(t.Context())
-	t.Logf("%+v %v", report, err)
-	report, err = f.Run(t.Context())
-	t.Logf("%+v %v", report, err)
-	got := readDir(t, dir+"/new")
-	for i := range want {
-		want[i] = strings.ReplaceAll(want[i], "\r\n", "\n")
+func TestLoginRefused(t *testing.T) {
+	certificate := x509.UnknownAuthorityError{}
+	for _, test := range []struct {
+		name string
+		hook func(int, string) *response
+		dial error
+		want error
+	}{
+		{name: "wrong password", hook: on("PASS secret", negative("[AUTH] no")), want: ErrLogin},
+		{name: "no code", hook: on("PASS secret", negative("no")), want: ErrLogin},
+		{name: "in use", hook: on("PASS secret", negative("[IN-USE] locked")), want: ErrServer},
+		{name: "temporary", hook: on("PASS secret", negative("[SYS/TEMP] full")), want: ErrServer},
+		{name: "permanent", hook: on("PASS secret", negative("[SYS/PERM] gone")), want: ErrServer},
+		{name: "closed", hook: on("PASS secret", &response{hangUp: true}), want: ErrServer},
+		{name: "insecure", dial: pop3.ErrInsecureLogin, want: ErrLogin},
+		{name: "no TLS", dial: pop3.ErrTLSNotSupported, want: ErrServer},
+		{name: "certificate", dial: certificate, want: ErrServer},
+		{name: "no network", dial: &net.OpError{Op: "dial", Err: errors.New("refused")}, want: ErrServer},
+		{name: "no token", dial: errors.Join(ErrLogin, errors.New("no token")), want: ErrLogin},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			x := newFixture(t, mails(1)...)
+			x.drop.hook = test.hook
+			if test.dial != nil {
+				x.Dial = func(context.Context) (*pop3.Client, error) { return nil, test.dial }
+			}
+			report := x.run(test.want)
+			if report.Sessions != 1 {
+				t.Errorf("%d attempts, want 1", report.Sessions)
+			}
+			x.delivered()
+		})
 	}
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		t.Errorf("got %d", len(got))
+}
+
+// TestPasswordChanged has the server refuse the login after the connection was lost: a run must not try again.
+func TestPasswordChanged(t *testing.T) {
+	x := newFixture(t, mails(3)...)
+	x.drop.hook = func(session int, line string) *response {
+		switch {
+		case session == 1 && line == "RETR 2":
+			return &response{hangUp: true}
+		case session > 1 && line == "PASS secret":
+			return negative("[AUTH] no")
+		}
+		return nil
 	}
-	f.Policy.Delete = true
-	report, err = f.Run(t.Context())
-	t.Logf("%+v %v", report, err)
-	report, err = f.Run(t.Context())
-	t.Logf("%+v %v %v", report, err, len(srv.Remaining()))
-	t.Log(srv.Commands()[:10])
+	if report := x.run(ErrLogin); report.Sessions != 2 || report.Fetched != 1 {
+		t.Errorf("%+v", report)
+	}
+	x.delivered(1)
+}
+
+func TestReconnect(t *testing.T) {
+	for _, deletes := range []bool{false, true} {
+		x := newFixture(t, mails(300)...)
+		x.Policy.Delete = deletes
+		retrieved := 0
+		x.drop.hook = func(session int, line string) *response {
+			if strings.HasPrefix(line, "CAPA") {
+				retrieved = 0
+			}
+			if strings.HasPrefix(line, "RETR") {
+				if retrieved++; retrieved == 40 {
+					return &response{text: "+OK\r\nSubject: tru", hangUp: true}
+				}
+			}
+			return nil
+		}
+		report := x.run(nil)
+		x.delivered(upTo(300)...)
+		if report.Fetched != 300 || report.Sessions < 8 || report.Sessions > 30 {
+			t.Errorf("delete %v: %+v", deletes, report)
+		}
+		if deletes {
+			x.left()
+			if states := x.states(); len(states) > 0 {
+				t.Errorf("records of deleted messages: %q", states)
+			}
+		}
+	}
+}
+
+// TestCutAtTheSameMessage loses the connection each time at one message. The others are fetched.
+func TestCutAtTheSameMessage(t *testing.T) {
+	x := newFixture(t, mails(20)...)
+	x.Policy.Delete = true
+	x.drop.hook = on("RETR 11", &response{text: "+OK\r\nSubject: tru", hangUp: true})
+	x.drop.hook = func(session int, line string) *response {
+		if strings.HasPrefix(line, "RETR") && x.drop.mailAt(line).uid == "uid11" {
+			return &response{text: "+OK\r\nSubject: tru", hangUp: true}
+		}
+		return nil
+	}
+	report := x.run(ErrIncomplete)
+	if report.Fetched != 19 || report.Left != 1 || report.Deleted != 19 {
+		t.Errorf("%+v", report)
+	}
+	x.left(11)
+	var problem *MessageError
+	if len(report.Problems) != 1 || report.Problems[0].Message.Key.UID != "uid11" {
+		t.Errorf("problems: %v", report.Problems)
+	} else if problem = report.Problems[0]; !errors.Is(problem, errTooManyLost) {
+		t.Errorf("problem: %v", problem)
+	}
+}
+
+// mailAt returns the message that a command names.
+func (d *maildrop) mailAt(line string) mail {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for _, c := range strings.Fields(line)[1] {
+		n = n*10 + int(c-'0')
+	}
+	return d.mails[n-1]
+}
+
+func TestRetriesEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newFixture(t, mails(3)...)
+		x.Retry = Retry{Attempts: 3, MinDelay: time.Second, MaxDelay: 3 * time.Second}
+		x.drop.hook = on("UIDL", &response{hangUp: true})
+		begin := time.Now()
+		if report := x.run(ErrServer); report.Sessions != 4 {
+			t.Errorf("%d sessions, want 4", report.Sessions)
+		}
+		if elapsed := time.Since(begin); elapsed < 3*time.Second || elapsed > 9*time.Second {
+			t.Errorf("took %v", elapsed) // 1 s, 2 s, 3 s, each by a half more or less
+		}
+		x.Retry.Attempts = -1
+		if report := x.run(ErrServer); report.Sessions != 1 {
+			t.Errorf("%d sessions without retries", report.Sessions)
+		}
+	})
+}
+
+func TestRetryInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newFixture(t, mails(2)...)
+		x.Retry = Retry{}
+		x.drop.hook = func(session int, line string) *response {
+			switch {
+			case session == 1 && line == "RETR 2":
+				return &response{hangUp: true}
+			case session == 2 && line == "PASS secret":
+				return negative("[IN-USE] locked by a lost session")
+			}
+			return nil
+		}
+		begin := time.Now()
+		if report := x.run(nil); report.Sessions != 3 {
+			t.Errorf("%d sessions, want 3", report.Sessions)
+		}
+		if elapsed := time.Since(begin); elapsed < 10*time.Second {
+			t.Errorf("the third session came after %v", elapsed)
+		}
+		x.delivered(1, 2)
+	})
+}
+
+func TestLoginDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newFixture(t, mails(2)...)
+		x.Retry = Retry{}
+		x.drop.caps = []string{"LOGIN-DELAY 60"}
+		x.drop.hook = func(session int, line string) *response {
+			if session == 1 && line == "RETR 2" {
+				return &response{hangUp: true}
+			}
+			return nil
+		}
+		begin := time.Now()
+		x.run(nil)
+		if elapsed := time.Since(begin); elapsed < 60*time.Second || elapsed > 70*time.Second {
+			t.Errorf("took %v, with a LOGIN-DELAY of 60 s", elapsed)
+		}
+		x.delivered(1, 2)
+
+		x = newFixture(t, mails(2)...)
+		x.drop.caps = []string{"LOGIN-DELAY 6000"}
+		x.drop.hook = on("RETR 2", &response{hangUp: true})
+		if report := x.run(ErrServer); report.Sessions != 1 {
+			t.Errorf("%d sessions, with a LOGIN-DELAY longer than MaxDelay", report.Sessions)
+		}
+	})
+}
+
+func TestInterrupt(t *testing.T) {
+	for _, deletes := range []bool{false, true} {
+		x := newFixture(t, mails(500)...)
+		x.Policy.Delete = deletes
+		ctx, cancel := context.WithCancel(t.Context())
+		x.sink.stage = func(m Message) error {
+			if m.Number == 100 {
+				cancel()
+			}
+			return nil
+		}
+		report, err := x.Run(ctx)
+		if !errors.Is(err, ErrInterrupted) || !errors.Is(err, context.Canceled) {
+			t.Errorf("Run returned %v", err)
+		}
+		x.delivered(upTo(100)...)
+		if deletes && (report.Deleted != 100 || len(x.drop.left()) != 400) {
+			t.Errorf("%d deleted, %d left", report.Deleted, len(x.drop.left()))
+		}
+		if n := len(x.drop.sent("QUIT")); n != 1 {
+			t.Errorf("%d QUIT", n)
+		}
+		x.run(nil)
+		x.delivered(upTo(500)...)
+	}
+}
+
+// TestInterruptSilentServer interrupts a run while the server is silent in the middle of a message.
+func TestInterruptSilentServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newFixture(t, mails(10)...)
+		x.drop.hook = on("RETR 5", &response{stall: true})
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		begin := time.Now()
+		_, err := x.Run(ctx)
+		if !errors.Is(err, ErrInterrupted) {
+			t.Errorf("Run returned %v", err)
+		}
+		if elapsed := time.Since(begin); elapsed > 12*time.Second {
+			t.Errorf("took %v", elapsed)
+		}
+		x.delivered(1, 2, 3, 4)
+	})
+}
+
+func TestInterruptBefore(t *testing.T) {
+	x := newFixture(t, mails(1)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := x.Run(ctx); !errors.Is(err, ErrInterrupted) {
+		t.Errorf("Run returned %v", err)
+	}
+	if x.drop.sessions != 0 {
+		t.Error("a session was opened")
+	}
+}
+
+// TestInterruptWhileWaiting interrupts a run between two sessions.
+func TestInterruptWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newFixture(t, mails(2)...)
+		x.Retry = Retry{MinDelay: time.Hour, MaxDelay: time.Hour}
+		x.drop.hook = on("RETR 2", &response{hangUp: true})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := x.Run(ctx); !errors.Is(err, ErrInterrupted) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Run returned %v", err)
+		}
+		x.delivered(1)
+	})
 }
