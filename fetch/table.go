@@ -66,8 +66,8 @@ func (t *table) add(number int, uid string) bool {
 	if number > math.MaxInt32 {
 		return false
 	}
-	if t.n > 0 && int32(number) <= t.at(t.n-1).number {
-		t.ascending = false
+	t.ascending = t.ascending && (t.n == 0 || int32(number) > t.at(t.n-1).number)
+	if !t.ascending {
 		if _, found := t.find(number); found {
 			return false
 		}
