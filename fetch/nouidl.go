@@ -60,7 +60,7 @@ func (s *session) listByHeader(refusal error) error {
 	}
 	if refused > 0 {
 		s.log.Warn("messages cannot be identified, because the server refuses TOP", "messages", refused, "err", refusal)
-		s.unnamed += refused
+		s.leaveUnnamed(refused, Message{Account: s.f.Account, Size: -1, Time: s.now()}, refusal)
 	}
 	return nil
 }

@@ -209,12 +209,7 @@ func (s *session) leaveRest(items []int32) {
 		return
 	}
 	s.log.Warn("the server refuses all messages", "left", len(items))
-	m := s.messageOf(s.t.at(int(items[0])))
-	s.count(func(report *Report) {
-		s.unnamed += len(items)
-		report.Left = len(s.left) + s.unnamed
-		report.add(&MessageError{m, errVolume})
-	})
+	s.leaveUnnamed(len(items), s.messageOf(s.t.at(int(items[0]))), errVolume)
 }
 
 // stream fetches messages until it must stop or too many are refused. It returns how many it has handled.

@@ -183,6 +183,15 @@ func (r *run) leave(m Message, err error) {
 	}, Event{Kind: EventLeft, Message: m, Err: err})
 }
 
+// leaveUnnamed counts n messages that are not taken in this session, of which m is an example.
+func (r *run) leaveUnnamed(n int, m Message, err error) {
+	r.count(func(report *Report) {
+		r.unnamed += n
+		report.Left = len(r.left) + r.unnamed
+		report.add(&MessageError{m, err})
+	})
+}
+
 // refuse counts a message that the Sink has refused for good.
 func (r *run) refuse(m Message, err error) {
 	problem := &MessageError{m, err}

@@ -1,0 +1,98 @@
+package fetch
+
+import (
+	"strings"
+	"testing"
+)
+
+// withoutUIDL makes the server one without UIDL, and calls next for the other commands.
+func (d *maildrop) withoutUIDL(next func(session int, line string) *response) {
+	d.hook = func(session int, line string) *response {
+		switch line {
+		case "UIDL":
+			return negative("unknown command")
+		case "CAPA":
+			return &response{text: "+OK\r\nTOP\r\nPIPELINING\r\n.\r\n"}
+		}
+		if next != nil {
+			return next(session, line)
+		}
+		return nil
+	}
+}
+
+func TestNoUIDL(t *testing.T) {
+	x := newFixture(t, mails(3)...)
+	x.drop.withoutUIDL(nil)
+	x.run(ErrNoUIDL)
+	x.delivered()
+
+	x.Policy.NoUIDL = true
+	x.run(nil)
+	x.run(nil)
+	x.delivered(1, 2, 3)
+	x.drop.set(newMail(2), newMail(4), newMail(2))
+	x.run(nil)
+	x.delivered(1, 2, 2, 3, 4)
+
+	x.Policy = Policy{Delete: true}
+	x.drop.set(newMail(5), newMail(2))
+	if report := x.run(nil); report.Fetched != 1 || report.Deleted != 2 {
+		t.Errorf("%+v", report)
+	}
+	x.delivered(1, 2, 2, 3, 4, 5)
+	x.left()
+}
+
+// TestNoUIDLQuitUnanswered deletes messages that were delivered by another session.
+func TestNoUIDLQuitUnanswered(t *testing.T) {
+	x := newFixture(t, mails(3)...)
+	x.Policy.Delete = true
+	x.drop.withoutUIDL(func(session int, line string) *response {
+		if session == 1 && line == "QUIT" {
+			return &response{hangUp: true}
+		}
+		return nil
+	})
+	x.run(nil)
+	x.delivered(1, 2, 3)
+	x.left()
+}
+
+func TestNoUIDLNoTOP(t *testing.T) {
+	x := newFixture(t, mails(3)...)
+	x.Policy.Delete = true
+	x.drop.withoutUIDL(func(session int, line string) *response {
+		if strings.HasPrefix(line, "TOP") {
+			return negative("unknown command")
+		}
+		return nil
+	})
+	x.run(ErrNoUIDL)
+	x.delivered()
+	x.drop.withoutUIDL(on("TOP 2 0", negative("damaged")))
+	if report := x.run(ErrIncomplete); report.Left != 1 || report.Fetched != 2 {
+		t.Errorf("%+v", report)
+	}
+	x.left(2)
+}
+
+// TestUIDLRefusedForNow has a server with UIDL that refuses it once.
+func TestUIDLRefusedForNow(t *testing.T) {
+	x := newFixture(t, mails(3)...)
+	x.Policy.Delete = true
+	x.drop.hook = func(session int, line string) *response {
+		if session == 1 && line == "UIDL" {
+			return negative("[SYS/TEMP] index is being rebuilt")
+		}
+		return nil
+	}
+	x.run(nil)
+	x.delivered(1, 2, 3)
+	for r := range x.store.Load(t.Context()) {
+		t.Errorf("record of %q", r.Key.UID)
+	}
+	if n := len(x.drop.sent("TOP")); n > 0 {
+		t.Errorf("%d TOP", n)
+	}
+}
