@@ -8,14 +8,44 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// bbolt follows the page numbers in a damaged file without end if they lead in a circle. checkRoot and checkTree find that, and
-// pages beyond the end of the file, before bbolt follows them. They need to know the layout of a branch page alone: a header of
-// 16 bytes, and elements of 16 bytes with the number of a page in the last eight, in the byte order of the machine.
+// bbolt trusts the pages of a file. If they refer to each other in a circle, or claim to be larger than the file, it does not end.
+// checkPages, checkRoot, and checkTree find that first. They need to know the layout of a branch page alone: a header of 16 bytes,
+// and elements of 16 bytes with the number of a page in the last eight, in the byte order of the machine.
 const (
 	pageHeaderSize    = 16
 	branchElementSize = 16
 	branchElementPage = 8
 )
+
+// releaseInterval is the number of pages that are read before they are released.
+const releaseInterval = 1024
+
+// checkPages checks the kind and the extent of all pages.
+func checkPages(tx *bbolt.Tx) error {
+	defer releasePages(tx)
+	count := int(tx.Size() / int64(tx.DB().Info().PageSize))
+	for id := 2; id < count; {
+		p, err := tx.Page(id)
+		if err != nil {
+			return err
+		}
+		switch p.Type {
+		case "free":
+			id++
+		case "leaf", "branch", "freelist":
+			if p.OverflowCount >= count-id {
+				return fmt.Errorf("%w: page %d is too long", ErrDamaged, id)
+			}
+			id += 1 + p.OverflowCount
+		default:
+			return fmt.Errorf("%w: page %d is invalid", ErrDamaged, id)
+		}
+		if id%releaseInterval == 0 {
+			releasePages(tx)
+		}
+	}
+	return nil
+}
 
 // checkRoot checks the page that has the names of the buckets. Two buckets always fit on one.
 func checkRoot(tx *bbolt.Tx) error {
@@ -39,9 +69,13 @@ func checkTree(tx *bbolt.Tx, file io.ReaderAt) error {
 	size := tx.DB().Info().PageSize
 	seen := map[uint64]bool{root: true}
 	buf := make([]byte, size)
-	for queue := []uint64{root}; len(queue) > 0; {
-		id := queue[0]
-		queue = queue[1:]
+	defer releasePages(tx)
+	queue := []uint64{root}
+	for n := 0; n < len(queue); n++ {
+		id := queue[n]
+		if n%releaseInterval == 0 {
+			releasePages(tx)
+		}
 		typ, err := pageType(tx, id)
 		if err != nil {
 			return err

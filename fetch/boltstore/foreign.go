@@ -68,7 +68,6 @@ func ReadMpop(r io.Reader) iter.Seq2[ForeignEntry, error] {
 			}
 		}
 		if lines.err == nil && left > 0 {
-			lines.line++
 			lines.fail("%d unique-ids of %s at %s are missing", left, list.User, list.Host)
 		}
 		if lines.err != nil {

@@ -3,6 +3,7 @@ module github.com/seed-5b1d5243/pop3/fetch/boltstore
 go 1.25.0
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/seed-5b1d5243/pop3 v0.1.0
 	go.etcd.io/bbolt v1.5.0
 )

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -56,7 +57,7 @@ func open(path, account string) (*Store, error) {
 
 func openExisting(path, account string, info fs.FileInfo) (*Store, error) {
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: it is not a regular file (%v)", ErrDamaged, info.Mode().Type())
+		return nil, fmt.Errorf("%w: it is %s", ErrDamaged, fileType(info.Mode()))
 	}
 	if info.Size() == 0 {
 		return nil, fmt.Errorf("%w: it is empty", ErrDamaged) // bbolt would begin it again
@@ -70,7 +71,7 @@ func openExisting(path, account string, info fs.FileInfo) (*Store, error) {
 	panicked, err := guard(func() error { return db.View(func(tx *bbolt.Tx) error { return s.check(tx, account) }) })
 	if err != nil {
 		if panicked {
-			s.file.Close()
+			abandon(s.file)
 		} else {
 			db.Close()
 		}
@@ -78,6 +79,17 @@ func openExisting(path, account string, info fs.FileInfo) (*Store, error) {
 	}
 	removeUnfinished(path)
 	return s, nil
+}
+
+func fileType(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a folder"
+	case mode&fs.ModeSymlink != 0:
+		return "a symbolic link"
+	default:
+		return "not a regular file"
+	}
 }
 
 // openDB opens the file, and returns the bbolt.DB and its file.
@@ -94,22 +106,35 @@ func openDB(path string) (db *bbolt.DB, file *os.File, err error) {
 		db, err = bbolt.Open(path, 0o600, &options)
 		return err
 	})
+	var perr *fs.PathError
+	var serr *os.SyscallError
+	var errno syscall.Errno
 	switch {
 	case panicked:
-		file.Close()
+		abandon(file)
+	case err == nil, errors.As(err, &perr), errors.As(err, &serr), errors.As(err, &errno):
 	case errors.Is(err, berrors.ErrTimeout):
 		err = fetch.ErrLocked
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrInvalidMapping):
-		err = fmt.Errorf("%w: %v", ErrDamaged, err)
 	case errors.Is(err, berrors.ErrVersionMismatch):
 		err = fmt.Errorf("%w: %v", ErrNewer, err)
+	default: // bbolt has found something wrong
+		err = fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
 	return db, file, err
+}
+
+// abandon closes the file of a bbolt.DB that has panicked and may hold its locks.
+func abandon(file *os.File) {
+	unlock(file) // the memory map keeps the file open
+	file.Close()
 }
 
 // check compares the format and the account of the file, and checks its structure.
 func (s *Store) check(tx *bbolt.Tx, account string) error {
 	if err := checkRoot(tx); err != nil {
+		return err
+	}
+	if err := checkPages(tx); err != nil {
 		return err
 	}
 	meta := tx.Bucket(metaBucket)

@@ -72,7 +72,8 @@ func (s *Store) Close() error {
 	db := s.db
 	s.db = nil
 	if s.broken != nil {
-		return s.file.Close()
+		abandon(s.file)
+		return nil
 	}
 	return s.wrap(db.Close())
 }
@@ -108,7 +109,7 @@ func (s *Store) do(ctx context.Context, fn func(tx *bbolt.Tx) error, run func(*b
 	}
 	panicked, err := guard(func() error { return run(s.db, fn) })
 	err = s.wrap(err)
-	if panicked {
+	if panicked || errors.Is(err, ErrDamaged) {
 		s.broken = err
 	}
 	return err
@@ -159,6 +160,7 @@ func (l *loader) read(tx *bbolt.Tx) error {
 	} else if tx.ID() != l.tx {
 		return errors.New("changed while it was being read")
 	}
+	defer releasePages(tx)
 	c := tx.Bucket(recordsBucket).Cursor()
 	var k, v []byte
 	if l.last == nil {
@@ -234,6 +236,11 @@ type writer struct {
 	header  header
 }
 
+// fillPercent is how full bbolt leaves pages that it splits. Most servers assign ascending unique-ids, which fill no page that was
+// split before: 100,000 of them need 12 MB at the default of .5, 8 MB at .75, and 7 MB at .9. In random order they need 9, 11, and
+// 17 MB.
+const fillPercent = .75
+
 // change runs fn with a writer and stores the header.
 func change(tx *bbolt.Tx, fn func(*writer) error) error {
 	h, err := readHeader(tx)
@@ -241,6 +248,7 @@ func change(tx *bbolt.Tx, fn func(*writer) error) error {
 		return err
 	}
 	w := &writer{records: tx.Bucket(recordsBucket), header: h}
+	w.records.FillPercent = fillPercent
 	if err := fn(w); err != nil {
 		return err
 	}
