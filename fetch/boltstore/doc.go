@@ -42,7 +42,7 @@
 //	reason=    why it was refused
 //
 // In the account, the unique-id, and the last three fields, % and " and all bytes other than printable ASCII are written as % and
-// two hexadecimal digits. An empty one is written as "". Records are sorted by unique-id, so that exports can be compared.
+// two hexadecimal digits. An empty one is written as "". The order of the records is fixed, so that exports can be compared.
 //
 // # Moving from another program
 //

@@ -160,10 +160,18 @@ func formatTime(t time.Time) string {
 	t = t.UTC()
 	if t.Year() > 9999 {
 		t = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-	} else if t.Year() < 1 {
+	} else if t.Year() < 0 {
 		t = time.Unix(0, 0).UTC()
 	}
 	return t.Format(time.RFC3339)
+}
+
+func parseTime(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, s)
+	if y := t.UTC().Year(); err == nil && (y < 0 || y > 9999) {
+		return t, errors.New("out of range")
+	}
+	return t.Truncate(time.Second), err
 }
 
 // readText yields the records of a text. It ends at the first error.
@@ -278,9 +286,9 @@ func parseField(r *fetch.Record, name, value string) (err error) {
 		n, err = strconv.ParseUint(value, 10, 63)
 		r.Size = int64(n)
 	case "time":
-		r.Time, err = time.Parse(time.RFC3339, value)
+		r.Time, err = parseTime(value)
 	case "gone":
-		r.Gone, err = time.Parse(time.RFC3339, value)
+		r.Gone, err = parseTime(value)
 	case "header":
 		var b []byte
 		if b, err = hex.DecodeString(value); err == nil && len(b) != len(r.Header) {
