@@ -132,6 +132,12 @@ var crashTargets = []crashTarget{
 		wants: func(m string) string { return m },
 	},
 	{
+		name:  "maildir",
+		sink:  func(d disk) Sink { return &Maildir{Dir: crashDir, disk: d} },
+		read:  readMaildirFiles,
+		wants: func(m string) string { return strings.ReplaceAll(m, "\r\n", "\n") },
+	},
+	{
 		name:  "mbox",
 		sink:  func(d disk) Sink { return &Mbox{Path: crashDir + "/box", LockTimeout: time.Second, disk: d} },
 		read:  readMboxFiles,
@@ -142,6 +148,17 @@ var crashTargets = []crashTarget{
 func readEMLFiles(t *testing.T, files map[string]string) (messages []string) {
 	for name, text := range files {
 		if filepath.Dir(name) != crashDir || filepath.Ext(name) != ".eml" {
+			t.Errorf("%s is left", name)
+			continue
+		}
+		messages = append(messages, text)
+	}
+	return messages
+}
+
+func readMaildirFiles(t *testing.T, files map[string]string) (messages []string) {
+	for name, text := range files {
+		if filepath.Dir(name) != crashDir+"/new" {
 			t.Errorf("%s is left", name)
 			continue
 		}

@@ -23,6 +23,7 @@ type EML struct {
 
 	disk    disk     // nil for osDisk
 	staging *staging // set by Recover
+	buf     *bufio.Writer
 }
 
 var _ Sink = (*EML)(nil)
@@ -44,7 +45,7 @@ func (e *EML) Recover(ctx context.Context, r Recovery) ([]Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.staging = s
+	e.staging, e.buf = s, bufio.NewWriterSize(nil, 64<<10)
 	outcomes := make([]Outcome, len(r.Intents))
 	for i, intent := range r.Intents {
 		if outcomes[i], err = e.settle(intent, r); err != nil {
@@ -59,6 +60,9 @@ func (e *EML) Recover(ctx context.Context, r Recovery) ([]Outcome, error) {
 
 // settle renames the file of an intent if that has not happened yet.
 func (e *EML) settle(intent Record, r Recovery) (Outcome, error) {
+	if err := checkName(intent); err != nil {
+		return OutcomeForgotten, err
+	}
 	err := e.deliver(intent)
 	if err == nil {
 		return OutcomeDelivered, nil
@@ -104,15 +108,15 @@ func (e *EML) Stage(ctx context.Context, m Message, body io.Reader) (name string
 			_, err := io.Copy(f, body)
 			return err
 		}
-		buffered := bufio.NewWriterSize(f, 64<<10)
-		lf := &lfWriter{w: buffered}
+		e.buf.Reset(f)
+		lf := &lfWriter{w: e.buf}
 		if _, err := io.Copy(lf, body); err != nil {
 			return err
 		}
 		if err := lf.Flush(); err != nil {
 			return err
 		}
-		return buffered.Flush()
+		return e.buf.Flush()
 	})
 }
 

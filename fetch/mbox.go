@@ -34,8 +34,9 @@ type Mbox struct {
 
 	disk    disk     // nil for osDisk
 	staging *staging // set by Recover
-	path    string   // Path without symbolic links
-	stuck   bool     // a failed append could not be undone: the next Recover does it
+	buf     *bufio.Writer
+	path    string // Path without symbolic links
+	stuck   bool   // a failed append could not be undone: the next Recover does it
 }
 
 var _ Sink = (*Mbox)(nil)
@@ -45,17 +46,16 @@ func (m *Mbox) Target() string { return "mbox:" + absolute(m.Path) }
 
 // Stage implements Sink.
 func (m *Mbox) Stage(ctx context.Context, msg Message, body io.Reader) (name string, err error) {
-	free := func(string) (bool, error) { return false, nil }
-	return m.staging.stage(msg, "", free, func(f diskFile) error {
-		buffered := bufio.NewWriterSize(f, 64<<10)
-		w := newMboxWriter(buffered, msg.Time)
+	return m.staging.stage(msg, "", never, func(f diskFile) error {
+		m.buf.Reset(f)
+		w := newMboxWriter(m.buf, msg.Time)
 		if _, err := io.Copy(w, body); err != nil {
 			return err
 		}
 		if err := w.Close(); err != nil {
 			return err
 		}
-		return buffered.Flush()
+		return m.buf.Flush()
 	})
 }
 

@@ -120,7 +120,7 @@ func (m *Mbox) Recover(ctx context.Context, r Recovery) ([]Outcome, error) {
 	if m.staging != nil {
 		m.staging.close()
 	}
-	m.stuck = false
+	m.stuck, m.buf = false, bufio.NewWriterSize(nil, 64<<10)
 	if err := m.openStaging(r); err != nil {
 		return nil, err
 	}
@@ -199,6 +199,9 @@ func (m *Mbox) settle(ctx context.Context, f diskFile, intents []Record) error {
 	}
 	var names []string
 	for _, r := range intents {
+		if err := checkName(r); err != nil {
+			return err
+		}
 		staged, err := m.staging.has(r.Name)
 		if err != nil {
 			return err

@@ -62,6 +62,14 @@ func openStaging(d disk, dir string, intents int) (*staging, error) {
 
 func (s *staging) path(name string) string { return filepath.Join(s.dir, name) }
 
+// checkName checks that the name of an intent is that of a file of a staging.
+func checkName(intent Record) error {
+	if intent.Name == "" || filepath.Base(intent.Name) != intent.Name {
+		return fmt.Errorf("the state has %q as the name of a file", intent.Name)
+	}
+	return nil
+}
+
 // has reports whether a message is staged.
 func (s *staging) has(name string) (bool, error) { return exists(s.disk, s.path(name)) }
 
