@@ -52,8 +52,12 @@ func lockMbox(ctx context.Context, d disk, path, text string, timeout time.Durat
 	l := &mboxLock{path: path, text: text, disk: d, sem: v.(chan struct{})}
 	select {
 	case l.sem <- struct{}{}:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%s: %w", path, context.Cause(ctx))
+	default:
+		select {
+		case l.sem <- struct{}{}:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s: %w", path, context.Cause(ctx))
+		}
 	}
 	locked := false
 	defer func() {

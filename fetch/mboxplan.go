@@ -145,7 +145,7 @@ func (m *Mbox) Recover(ctx context.Context, r Recovery) ([]Outcome, error) {
 	return outcomes, nil
 }
 
-func (m *Mbox) openStaging(r Recovery) (err error) {
+func (m *Mbox) openStaging(r Recovery) error {
 	m.path = absolute(m.Path)
 	if path, err := filepath.EvalSymlinks(m.path); err == nil {
 		m.path = path
@@ -155,7 +155,10 @@ func (m *Mbox) openStaging(r Recovery) (err error) {
 		dir = filepath.Dir(m.path)
 	}
 	dir = filepath.Join(dir, stagingName(filepath.Base(m.path)+".", r.Account))
-	m.staging, err = openStaging(m.disk, dir, len(r.Intents))
+	s, err := openStaging(m.disk, dir, len(r.Intents))
+	if err == nil {
+		m.staging = s
+	}
 	return err
 }
 
@@ -277,11 +280,11 @@ func (m *Mbox) comparePlan(ctx context.Context, f diskFile, s *staging) (deliver
 			complete = false
 		}
 	}
-	if complete || size <= p.offset {
+	if complete || size == p.offset {
 		return delivered, nil
 	}
 	ours := false
-	if size <= p.end() {
+	if size > p.offset && size <= p.end() {
 		if ours, err = s.compareParts(f, p, 0, len(p.parts), size, true); err != nil {
 			return nil, err
 		}
