@@ -12,5 +12,3 @@ require (
 	golang.org/x/sync v0.20.0 // indirect
 	golang.org/x/sys v0.45.0 // indirect
 )
-
-replace github.com/seed-5b1d5243/pop3 => ../..
