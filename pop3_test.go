@@ -2,15 +2,13 @@ package pop3
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
+	"iter"
 	"math"
 	"net"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
@@ -270,6 +268,44 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// TestArgumentTexts has what is refused be refused for what it is.
+func TestArgumentTexts(t *testing.T) {
+	one := func(seq iter.Seq2[*Message, error]) (err error) {
+		for _, err = range seq {
+		}
+		return err
+	}
+	for want, do := range map[string]func(c *Client) error{
+		"RETR 0: invalid message number 0":            func(c *Client) error { _, err := c.Retr(background, 0); return err },
+		"DELE -7: invalid message number -7":          func(c *Client) error { return c.Dele(background, -7) },
+		"TOP 1 -1: negative line count -1":            func(c *Client) error { _, err := c.Top(background, 1, -1); return err },
+		"TOP: negative line count -1":                 func(c *Client) error { return one(c.TopAll(background, []int{1}, -1)) },
+		"TOP: invalid message number 0":               func(c *Client) error { return one(c.TopAll(background, []int{1, 0}, 1)) },
+		"RETR: invalid message number -3":             func(c *Client) error { return one(c.RetrAll(background, []int{-3})) },
+		"DELE: invalid message number 0":              func(c *Client) error { return c.DeleAll(background, []int{0}) },
+		"LANG: empty language tag":                    func(c *Client) error { return c.Lang(background, "") },
+		"USER: CR, LF or NUL in an argument":          func(c *Client) error { return c.User(background, "\r") },
+		"PASS: not sent: connection is not encrypted": func(c *Client) error { return c.Pass(background, "p") },
+		"AUTH X: not sent: context canceled":          func(c *Client) error { return c.Auth(doneContext(), &mechanism{name: "X"}) },
+		"AUTH PLAIN: not sent: connection is not encrypted": func(c *Client) error {
+			return c.Auth(background, &mechanism{name: "PLAIN"})
+		},
+		"AUTH: not sent: the mechanism has had enough": func(c *Client) error { return c.Auth(background, &mechanism{start: errMechanism}) },
+		`AUTH: invalid mechanism name "X Y"`:           func(c *Client) error { return c.Auth(background, &mechanism{name: "X Y"}) },
+		"APOP: no challenge in the greeting":           func(c *Client) error { return c.APOP(background, "u", "p") },
+		"STLS: use StartTLS":                           func(c *Client) error { _, err := c.Cmd(background, "stls"); return err },
+		"AUTH: use Auth":                               func(c *Client) error { _, err := c.Cmd(background, "auth", "X"); return err },
+		"STLS: no multi-line response":                 func(c *Client) error { _, err := c.CmdMultiline(background, "stls"); return err },
+		"command must be a single word":                func(c *Client) error { _, err := c.Cmd(background, "a b"); return err },
+		"NOOP: not sent: context canceled":             func(c *Client) error { return c.Noop(doneContext()) },
+	} {
+		c := dialogue(t, nil, "")
+		if err := do(c); err == nil || err.Error() != "pop3: "+want {
+			t.Errorf("error %q, want %q", err, "pop3: "+want)
+		}
+	}
+}
+
 func doneContext() context.Context {
 	ctx, cancel := context.WithCancel(background)
 	cancel()
@@ -336,115 +372,6 @@ func TestCmdMultilineAuth(t *testing.T) {
 	_, err = c.CmdMultiline(background, "auth")
 	refusedWith("auth", "no")(t, err)
 	must(t, c.Noop(background))
-}
-
-// dialer notes the address and answers with a connection.
-type dialer struct {
-	network, addr string
-	conn          net.Conn
-	err           error
-}
-
-func (d *dialer) DialContext(_ context.Context, network, addr string) (net.Conn, error) {
-	d.network, d.addr = network, addr
-	return d.conn, d.err
-}
-
-func TestDialAddress(t *testing.T) {
-	errRefused := errors.New("refused")
-	for addr, want := range map[string]string{
-		"mail.example.org":       "mail.example.org:110",
-		"mail.example.org:1110":  "mail.example.org:1110",
-		"mail.example.org:pop3s": "mail.example.org:pop3s",
-		"mail.example.org:":      "mail.example.org:110",
-		"192.0.2.1":              "192.0.2.1:110",
-		"2001:db8::1":            "[2001:db8::1]:110",
-		"[2001:db8::1]":          "[2001:db8::1]:110",
-		"[2001:db8::1]:1110":     "[2001:db8::1]:1110",
-		"":                       ":110",
-	} {
-		d := &dialer{err: errRefused}
-		_, err := Dial(background, addr, &Options{Dialer: d})
-		wantError(t, err, errRefused)
-		if d.addr != want || d.network != "tcp" {
-			t.Errorf("Dial(%q) dials %s %q, want %q", addr, d.network, d.addr, want)
-		}
-		_, err = DialStartTLS(background, addr, &Options{Dialer: d})
-		wantError(t, err, errRefused)
-		if d.addr != want {
-			t.Errorf("DialStartTLS(%q) dials %q, want %q", addr, d.addr, want)
-		}
-		_, err = DialTLS(background, addr, &Options{Dialer: d})
-		wantError(t, err, errRefused)
-		if want := strings.TrimSuffix(want, ":110"); d.addr != want && d.addr != want+":995" {
-			t.Errorf("DialTLS(%q) dials %q", addr, d.addr)
-		}
-	}
-}
-
-func TestDial(t *testing.T) {
-	srv := pop3test.NewServer(pop3test.Messages("a\r\n"))
-	defer srv.Close()
-	secure := pop3test.NewTLSServer(pop3test.Messages("a\r\n"))
-	defer secure.Close()
-	trusting := &Options{TLSConfig: pop3test.TLSConfig()}
-	trusting.TLSConfig.ServerName = "" // that of the address will do
-	for name, dial := range map[string]func() (*Client, error){
-		"DialTLS":                  func() (*Client, error) { return DialTLS(background, secure.Addr, trusting) },
-		"DialStartTLS":             func() (*Client, error) { return DialStartTLS(background, srv.Addr, trusting) },
-		"Dial, with STLS at Login": func() (*Client, error) { return Dial(background, srv.Addr, trusting) },
-		"NewClient on a tls.Conn": func() (*Client, error) {
-			conn, err := tls.Dial("tcp", secure.Addr, pop3test.TLSConfig())
-			if err != nil {
-				return nil, err
-			}
-			return NewClient(background, conn, nil)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c, err := dial()
-			must(t, err)
-			defer c.Close()
-			must(t, c.Login(background, "user", "secret"))
-			if _, ok := c.TLSConnectionState(); !ok {
-				t.Error("no TLS")
-			}
-			must(t, c.Quit(background))
-		})
-	}
-	if trusting.TLSConfig.ServerName != "" {
-		t.Error("the caller's TLS config was changed")
-	}
-	srv.STLS = false
-	if _, err := DialStartTLS(background, srv.Addr, trusting); !errors.Is(err, ErrTLSNotSupported) {
-		t.Errorf("DialStartTLS without STLS: %v", err)
-	}
-	if _, err := DialTLS(background, srv.Addr, trusting); err == nil {
-		t.Error("DialTLS to a port without TLS: no error")
-	}
-}
-
-// TestDialBounds: ctx bounds the handshake.
-func TestDialBounds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(background, time.Second)
-		defer cancel()
-		d := &dialer{conn: pop3test.Play(t, "!stall")}
-		_, err := DialTLS(ctx, "localhost", &Options{Dialer: d, Timeout: -1})
-		wantError(t, err, context.DeadlineExceeded)
-		if d.addr != "localhost:995" {
-			t.Errorf("dialled %q", d.addr)
-		}
-	})
-}
-
-func TestNewClientWithDoneContext(t *testing.T) {
-	client, server := net.Pipe()
-	_, err := NewClient(doneContext(), client, nil)
-	wantError(t, err, context.Canceled)
-	if _, err := server.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the connection is open: %v", err)
-	}
 }
 
 func TestQuitAnswers(t *testing.T) {
