@@ -293,22 +293,21 @@ func TestObserveClosed(t *testing.T) {
 	}
 }
 
-// TestObserveAllocatesNothing compares sessions with and without an observer.
+// TestObserveAllocatesNothing compares sessions with and without an observer. A probe allocates, which a busy machine causes now
+// and then, so the least of several counts is taken.
 func TestObserveAllocatesNothing(t *testing.T) {
 	count := 0
-	allocs := func(o *Options) float64 {
-		srv := pop3test.NewServer(pop3test.Messages("x"))
-		defer srv.Close()
-		o.TLSConfig = pop3test.TLSConfig()
-		c, err := Dial(background, srv.Addr, o)
-		must(t, err)
-		defer c.Close()
-		must(t, c.Login(background, "user", "secret"))
-		return testing.AllocsPerRun(200, func() { must(t, c.Noop(background)) })
+	least := func(o *Options) float64 {
+		c := connect(t, o, &memConn{answer: []byte("+OK\r\n"), rest: []byte("+OK\r\n")})
+		allocs := 1e9
+		for range 10 {
+			allocs = min(allocs, testing.AllocsPerRun(20, func() { must(t, c.Noop(background)) }))
+		}
+		return allocs
 	}
-	without := allocs(&Options{})
-	with := allocs(&Options{Observe: func(context.Context, Event) { count++ }})
-	if with > without+.5 || count == 0 { // the server is in this process
+	without := least(&Options{Timeout: -1})
+	with := least(&Options{Timeout: -1, Observe: func(context.Context, Event) { count++ }})
+	if with > without || count == 0 {
 		t.Errorf("%v allocations with an observer, %v without; %d events", with, without, count)
 	}
 }
