@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// The window bounds the commands in flight. It starts small, so that breaking out early leaves little to be drained, and grows
-// by two with every response: it triples with each round trip. At its maximum the commands still fit into the smallest
-// socket buffer, so a server that is blocked writing cannot block us. Once the sizes of messages are known it is also bound by
-// their octets, but two commands may always be in flight.
+// The window bounds the commands in flight, in number and in the octets of the responses expected, so that breaking out of a
+// loop leaves little to be drained. It starts small, as long as the size of no message is known, and grows by two with every
+// response: it triples with each round trip. At its maximum the commands still fit into the smallest socket buffer, so a
+// server that is blocked writing cannot block us.
 const (
-	firstWindow  = 8
-	knownWindow  = 32 // instead of firstWindow, once the sizes of some messages are known
-	maxWindow    = 256
 	minWindow    = 2
+	firstWindow  = 8
+	knownWindow  = 16 // instead, once a message has been seen
+	maxWindow    = 256
 	windowOctets = 4 << 20
 )
 
@@ -126,6 +126,7 @@ type batch struct {
 	issued  int   // commands; raised before the write
 	done    int   // responses
 	size    int64 // of a message, in octets, as expected from those seen
+	known   bool  // a message has been seen completely
 	stopped bool
 	sentAt  []time.Time // of the commands in flight, in a ring, if the session is observed
 }
@@ -177,6 +178,7 @@ func (b *batch) start(c *Client) error {
 	}
 	b.lease.event = observation{} // each response starts its own
 	b.size = b.s.conn.messageSize
+	b.known = b.size > 0
 	b.s.conn.discardBuffered()
 	b.s.conn.sock.UnboundWrites(true)
 	if b.s.observe != nil {
@@ -191,13 +193,14 @@ func (b *batch) start(c *Client) error {
 
 // window returns how many commands may be in flight.
 func (b *batch) window() int {
-	switch {
+	switch w := min(knownWindow+2*b.done, maxWindow); {
 	case !b.bodies:
-		return min(knownWindow+2*b.done, maxWindow)
-	case b.size == 0:
-		return min(firstWindow+2*b.done, maxWindow)
+		return w
+	case !b.known:
+		return firstWindow
+	default:
+		return max(minWindow, int(min(int64(w), windowOctets/max(b.size, 1))))
 	}
-	return max(minWindow, int(min(knownWindow+2*int64(b.done), maxWindow, windowOctets/b.size)))
 }
 
 // writeAhead keeps the window full, refilling it when half of it is answered.
@@ -324,6 +327,7 @@ func (b *batch) sized(octets int64, complete bool) {
 	case complete:
 		b.size -= (b.size - octets) / 4
 	}
+	b.known = b.known || complete
 	b.s.conn.messageSize = b.size
 }
 
