@@ -11,7 +11,10 @@ type batch struct {
 	discarded []Record // staged, and not to be delivered
 	refused   []staged // by Stage, for good
 	octets    int64
+	done      chan struct{} // closed when the batch is committed
 }
+
+func newBatch() *batch { return &batch{done: make(chan struct{})} }
 
 type staged struct {
 	record  Record
@@ -34,7 +37,7 @@ type committer struct {
 }
 
 func newCommitter(s *session) *committer {
-	return &committer{s: s, batch: &batch{}, failed: make(chan struct{}), ended: make(chan struct{})}
+	return &committer{s: s, batch: newBatch(), failed: make(chan struct{}), ended: make(chan struct{})}
 }
 
 func (c *committer) hasFailed() bool {
@@ -79,7 +82,14 @@ func (c *committer) send() {
 	}
 	select {
 	case c.batches <- c.batch:
-		c.batch = &batch{}
+		b := c.batch
+		c.batch = newBatch()
+		if c.s.f.sequential {
+			select {
+			case <-b.done:
+			case <-c.failed:
+			}
+		}
 	case <-c.failed: // finish discards the batch
 	}
 }
@@ -98,6 +108,7 @@ func (c *committer) loop() {
 			c.fail(err)
 			break
 		}
+		close(b.done)
 	}
 	returned = true
 }

@@ -94,6 +94,9 @@ type Fetcher struct {
 	// its own.
 	BatchMessages int
 	BatchOctets   int64
+
+	// sequential commits a batch before the next one is received, so that tests are deterministic.
+	sequential bool
 }
 
 // Retry says how to connect again after a connection was lost. If the first connection of a run cannot be made, Run returns at
