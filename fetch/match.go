@@ -112,16 +112,16 @@ func (m *matcher) attach(i int, r Record) {
 		e.status = statusDone
 	}
 	e.stored, e.nth = r.Size, int32(r.Key.Nth)
-	if s.f.Policy.deletes() && e.status == statusDone {
-		s.proofs = append(s.proofs, proof{header: r.Header, fetched: r.Time.Unix()})
-		e.proof = int32(len(s.proofs))
-	}
 	changed := false
 	if !r.Gone.IsZero() {
 		r.Gone, changed = time.Time{}, true
 	}
-	if r.Time.After(m.now.Add(24 * time.Hour)) { // the clock was wrong, then or now
+	if r.Time.IsZero() || r.Time.After(m.now.Add(24*time.Hour)) { // unknown, or the clock was wrong, then or now
 		r.Time, changed = m.now, true
+	}
+	if s.f.Policy.deletes() && e.status == statusDone {
+		s.proofs = append(s.proofs, proof{header: r.Header, fetched: r.Time.Unix()})
+		e.proof = int32(len(s.proofs))
 	}
 	if len(m.updates)+len(m.adopt) >= maxUpdates {
 		return

@@ -197,6 +197,20 @@ func TestImportedRecords(t *testing.T) {
 	x.delivered(3)
 }
 
+// TestImportedRecordsWithoutTime counts the age of messages from the first run that sees them.
+func TestImportedRecordsWithoutTime(t *testing.T) {
+	x := newFixture(t, mails(1)...)
+	x.Policy = Policy{DeleteAfter: 14 * day, DeleteUnproven: true}
+	x.store.Put(t.Context(), Record{Key: Key{UID: "uid1"}, State: Done, Size: -1})
+	x.run(nil)
+	x.now = x.now.Add(13 * day)
+	x.run(nil)
+	x.left(1)
+	x.now = x.now.Add(day)
+	x.run(nil)
+	x.left()
+}
+
 // TestManyVanished bounds what one session changes in the Store.
 func TestManyVanished(t *testing.T) {
 	x := newFixture(t)
