@@ -87,7 +87,7 @@ type Fetcher struct {
 	// retries.
 	Logger *slog.Logger
 
-	// Now, if not nil, replaces time.Now in records and policies.
+	// Now, if not nil, replaces time.Now in records and policies. It must be safe for concurrent use.
 	Now func() time.Time
 
 	// BatchMessages and BatchOctets bound a batch. If 0, they are 64 and 4 MiB. A message larger than BatchOctets is a batch of

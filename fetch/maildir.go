@@ -132,8 +132,8 @@ func (m *Maildir) create(intents int) error {
 
 // settle delivers the message of an intent if that has not happened yet.
 func (m *Maildir) settle(intent Record, r Recovery) (Outcome, error) {
-	if intent.Name == "" || filepath.Base(intent.Name) != intent.Name {
-		return OutcomeForgotten, fmt.Errorf("the state has %q as the name of a file", intent.Name)
+	if err := checkName(intent); err != nil {
+		return OutcomeForgotten, err
 	}
 	err := m.deliver(intent)
 	if err == nil {
@@ -256,6 +256,7 @@ func (m *Maildir) Commit(ctx context.Context, staged []Record) (n int, err error
 		for _, r := range staged[:n] { // they are fetched again
 			m.disk.rename(m.path("new", r.Name), m.path("tmp", r.Name))
 		}
+		m.disk.syncDir(m.path("new")) // so that no crash brings them back
 		return 0, errors.Join(err, syncErr)
 	}
 	return n, err

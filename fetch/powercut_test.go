@@ -263,7 +263,7 @@ func (target worldTarget) steps(t *testing.T, deletes bool, m mutation) int {
 	return w.disk.step
 }
 
-var crashSeeds = flag.Uint64("crashseeds", 2, "trials for each step at which a run is killed")
+var crashSeeds = flag.Uint64("crashseeds", 1, "trials for each step at which a run is killed")
 
 // TestEachMessageOnce kills runs and cuts the power at each step, and looks for messages that are lost, doubled, or damaged.
 func TestEachMessageOnce(t *testing.T) {
