@@ -1,11 +1,13 @@
 // Package faults tries to break the promises of package pop3: with connections that are cut, reset and stalled at every
 // octet, of the plain session and of TLS, with servers killed in the middle of a command, with random commands checked
-// against a model, with hostile servers, and with many sessions at once. It consists of tests alone.
+// against a model, with hostile servers, and with many sessions at once; and those of package fetch, with processes that are
+// killed while they fetch. It consists of tests alone.
 //
 //	go test -race -short ./...            # half a minute
 //	go test ./...                         # minutes: every octet, 10,000 sessions twice, 32 messages of 1 GiB
 //	go test -race -run Soak -soak=10m     # as long as one likes
 //	go test -run Model -rapid.checks=10000
+//	go test -run FetchKilled -fetchkills=200 -timeout=2h
 //
 // The numbers of cases, sessions and commands are in the output of go test -v. Tests against Dovecot skip themselves
 // where it is not installed; POP3_REQUIRE=dovecot makes that a failure.
