@@ -169,7 +169,7 @@ func readMaildirFiles(t *testing.T, files map[string]string) (messages []string)
 
 func readMboxFiles(t *testing.T, files map[string]string) []string {
 	for name := range files {
-		if name != crashDir+"/box" && filepath.Base(name) != lockName {
+		if name != crashDir+"/box" && filepath.Base(name) != lockName && filepath.Base(name) != planName {
 			t.Errorf("%s is left", name)
 		}
 	}

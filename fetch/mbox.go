@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -35,8 +36,9 @@ type Mbox struct {
 	disk    disk     // nil for osDisk
 	staging *staging // set by Recover
 	buf     *bufio.Writer
-	path    string // Path without symbolic links
-	stuck   bool   // a failed append could not be undone: the next Recover does it
+	path    string      // Path without symbolic links
+	synced  fs.FileInfo // the file whose name is durable
+	stuck   bool        // a failed append could not be undone: the next Recover does it
 }
 
 var _ Sink = (*Mbox)(nil)
@@ -107,7 +109,6 @@ func (m *Mbox) append(f diskFile, names []string) (err error) {
 	if m.stuck = undoErr != nil; m.stuck {
 		return fmt.Errorf("%w; the next run will undo it: %w", err, undoErr)
 	}
-	m.disk.remove(m.staging.path(planName))
 	return err
 }
 
@@ -157,12 +158,20 @@ func (m *Mbox) copyPlan(f diskFile, p *plan) error {
 	return m.sync(f)
 }
 
-// sync makes the file durable, and its name, because the file may be new.
+// sync makes the file durable, and its name, if the file is another one than before.
 func (m *Mbox) sync(f diskFile) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return m.disk.syncDir(filepath.Dir(m.path))
+	info, err := f.Stat()
+	if err != nil || m.synced != nil && m.disk.sameFile(info, m.synced) {
+		return err
+	}
+	if err := m.disk.syncDir(filepath.Dir(m.path)); err != nil {
+		return err
+	}
+	m.synced = info
+	return nil
 }
 
 // finishPlan removes what was appended from the staging folder, as far as it can: the next run finds what remains in the file. It
@@ -172,7 +181,6 @@ func (m *Mbox) finishPlan(p *plan) {
 		m.disk.remove(m.staging.path(part.name))
 	}
 	m.disk.syncDir(m.staging.dir)
-	m.disk.remove(m.staging.path(planName))
 }
 
 // lockName is the file in the staging folder that dot locks link to.

@@ -242,14 +242,23 @@ func TestMboxAccounts(t *testing.T) {
 	}
 }
 
-func TestMboxDamagedPlan(t *testing.T) {
-	for _, text := range []string{"", "x", planHead, planHead + "\n", planHead + "\n1 2 3\n", planHead + "\n-1 0 0\n", planHead + "\n0 3 0\n", planHead + "\n0 0 1\n5 ../x\n"} {
+// TestMboxIncompletePlan has a run killed while it wrote its plan, before it appended anything.
+func TestMboxIncompletePlan(t *testing.T) {
+	complete := (&plan{offset: 0, pad: 1, parts: []planPart{{"name", 7}}}).String()
+	if parsePlan(complete) == nil {
+		t.Fatalf("%q is malformed", complete)
+	}
+	for _, text := range []string{"", "x", complete[:len(complete)-1], complete[1:], strings.Replace(complete, "7", "8", 1), complete + "x", "\x00" + complete} {
 		m := newMboxTrial(t, newMemDisk("/", crashDir), "joe")
 		m.stage("1")
 		m.disk.names[m.staging.path(planName)] = &memInode{data: []byte(text)}
 		m.recover()
 		m.want("1")
-		m.logged("damaged")
+	}
+	for n := range complete {
+		if p := parsePlan(complete[:n]); p != nil {
+			t.Errorf("%q is a plan: %v", complete[:n], p)
+		}
 	}
 }
 

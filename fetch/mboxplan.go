@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -14,7 +15,7 @@ import (
 	"strings"
 )
 
-// planName is the file in the staging folder that has the plan.
+// planName is the file in the staging folder that has the plan. It is overwritten, and never removed.
 const planName = "plan"
 
 // A plan says what is appended to an mbox, from offset on: pad LF, and the staged messages. It is durable before the first byte is
@@ -44,34 +45,35 @@ func (p *plan) start(part int) int64 {
 
 func (p *plan) end() int64 { return p.start(len(p.parts)) }
 
-const planHead = "pop3 mbox plan 1"
+const (
+	planHead = "pop3 mbox plan 1"
+	planEnd  = "end "
+)
 
-// writePlan replaces the plan, durably.
-func (s *staging) writePlan(p *plan) (err error) {
+func (p *plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%d %d %d\n", planHead, p.offset, p.pad, len(p.parts))
 	for _, part := range p.parts {
 		fmt.Fprintf(&b, "%d %s\n", part.size, part.name)
 	}
-	name := s.path(planName)
-	f, err := s.disk.open(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	fmt.Fprintf(&b, "%s%08x\n", planEnd, crc32.ChecksumIEEE([]byte(b.String())))
+	return b.String()
+}
+
+// writePlan replaces the plan, durably. The last one must have come to its end.
+func (s *staging) writePlan(p *plan) error {
+	f, err := s.disk.open(s.path(planName), os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(f, b.String())
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := s.disk.rename(name+".new", name); err != nil {
-		return err
-	}
-	return s.disk.syncDir(s.dir)
+	_, err = io.WriteString(f, p.String())
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// readPlan returns an empty plan if there is none.
+// readPlan returns an empty plan if there is none. If the plan is incomplete, its writing was interrupted, and nothing of it was
+// appended: that is an empty plan too.
 func (s *staging) readPlan() (*plan, error) {
-	name := s.path(planName)
-	f, err := s.disk.open(name, os.O_RDONLY)
+	f, err := s.disk.open(s.path(planName), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &plan{}, nil
 	}
@@ -79,37 +81,37 @@ func (s *staging) readPlan() (*plan, error) {
 		return nil, err
 	}
 	defer f.Close()
-	p, err := parsePlan(f)
+	text, err := io.ReadAll(f)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
-	return p, nil
+	if p := parsePlan(string(text)); p != nil {
+		return p, nil
+	}
+	return &plan{}, nil
 }
 
-var errMalformedPlan = errors.New("malformed")
-
-func parsePlan(r io.Reader) (*plan, error) {
-	lines := bufio.NewScanner(r)
-	next := func() string {
-		lines.Scan()
-		return lines.Text()
-	}
-	if next() != planHead {
-		return nil, errMalformedPlan
-	}
+// parsePlan returns nil if the text is not a complete plan.
+func parsePlan(text string) *plan {
 	p, count := &plan{}, 0
-	if _, err := fmt.Sscanf(next(), "%d %d %d", &p.offset, &p.pad, &count); err != nil || p.offset < 0 || p.pad < 0 || p.pad > 2 {
-		return nil, errMalformedPlan
+	rest, ok := strings.CutPrefix(text, planHead+"\n")
+	line, rest, _ := strings.Cut(rest, "\n")
+	if _, err := fmt.Sscanf(line, "%d %d %d", &p.offset, &p.pad, &count); !ok || err != nil {
+		return nil
 	}
 	for range count {
-		size, name, _ := strings.Cut(next(), " ")
+		line, rest, ok = strings.Cut(rest, "\n")
+		size, name, _ := strings.Cut(line, " ")
 		n, err := strconv.ParseInt(size, 10, 64)
-		if err != nil || n <= 0 || name == "" || filepath.Base(name) != name || p.end() > 1<<62-n {
-			return nil, errMalformedPlan
+		if !ok || err != nil || filepath.Base(name) != name {
+			return nil
 		}
 		p.parts = append(p.parts, planPart{name, n})
 	}
-	return p, lines.Err()
+	if p.String() != text {
+		return nil
+	}
+	return p
 }
 
 // Recover implements Sink.
@@ -127,6 +129,12 @@ func (m *Mbox) Recover(ctx context.Context, r Recovery) ([]Outcome, error) {
 	if err := prepareDot(m.disk, m.staging.path(lockName)); err != nil {
 		return nil, err
 	}
+	// settle syncs the name of the plan.
+	f, err := m.disk.open(m.staging.path(planName), os.O_WRONLY|os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	f.Close()
 	lock, err := m.lock(ctx)
 	if err != nil {
 		return nil, err
@@ -135,7 +143,7 @@ func (m *Mbox) Recover(ctx context.Context, r Recovery) ([]Outcome, error) {
 	if err := m.settle(ctx, lock.file, r.Intents); err != nil {
 		return nil, err
 	}
-	if err := m.staging.clean(lockName); err != nil {
+	if err := m.staging.clean(lockName, planName); err != nil {
 		return nil, err
 	}
 	outcomes := make([]Outcome, len(r.Intents))
@@ -247,10 +255,7 @@ func (m *Mbox) repairOthers(ctx context.Context, f diskFile) error {
 // the file. If the batch is incomplete, and nothing follows it, it is removed from the end of the file.
 func (m *Mbox) comparePlan(ctx context.Context, f diskFile, s *staging) (delivered map[string]bool, err error) {
 	p, err := s.readPlan()
-	if errors.Is(err, errMalformedPlan) {
-		m.log(ctx, "the recorded offsets are damaged: messages may be appended twice", "error", err)
-		p = &plan{}
-	} else if err != nil {
+	if err != nil {
 		return nil, err
 	}
 	info, err := f.Stat()
