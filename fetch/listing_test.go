@@ -128,11 +128,29 @@ func TestCutListings(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
+	for name, uid := range map[string]func(i int) string{
+		"unsorted": func(i int) string { return fmt.Sprint("uid", i) },
+		"sorted":   func(i int) string { return fmt.Sprintf("uid%09d", i) },
+	} {
+		t.Run(name, func(t *testing.T) { testTable(t, uid) })
+	}
+}
+
+func testTable(t *testing.T, uid func(i int) string) {
 	const n = 3*chunkSize + 5
-	table := newTable()
+	table, twins := newTable(), 3
 	for i := 1; i <= n; i++ {
-		if !table.add(2*i, fmt.Sprint("uid", i%(n-3))) { // the last three are twins
+		if !table.add(2*i, uid(i)) {
 			t.Fatalf("add %d", i)
+		}
+	}
+	if sorted := uid(9) < uid(10); table.sorted != sorted {
+		t.Errorf("sorted is %v", table.sorted)
+	} else if sorted {
+		twins = 0
+	} else {
+		for i := 1; i <= twins; i++ {
+			table.add(2*(n+i), uid(i))
 		}
 	}
 	table.indexUIDs()
@@ -149,15 +167,20 @@ func TestTable(t *testing.T) {
 			t.Fatalf("find %d backwards: %d, %v", 2*i, at, ok)
 		}
 	}
-	for i := 1; i < n-3; i++ {
-		if at := table.withUID(fmt.Sprint("uid", i)); at != i-1 {
-			t.Fatalf("unique-id %d at %d", i, at)
+	for _, step := range []int{1, 7, n - 1} { // in order, and not
+		for k := range n {
+			i := 1 + k*step%n
+			if at := table.withUID(uid(i)); at != i-1 {
+				t.Fatalf("unique-id %d at %d", i, at)
+			}
 		}
 	}
-	if at := table.withUID("uid"); at != -1 {
-		t.Errorf("an unknown unique-id at %d", at)
+	for _, other := range []string{"", "uid", "uid5x", "v"} {
+		if at := table.withUID(other); at != -1 {
+			t.Errorf("%q at %d", other, at)
+		}
 	}
-	if len(table.twins) != 3 || table.at(n-1).nth != 1 {
+	if len(table.twins) != twins || twins > 0 && table.at(n).nth != 1 {
 		t.Errorf("twins %v", table.twins)
 	}
 }

@@ -3,6 +3,7 @@ package fetch
 import (
 	"hash/maphash"
 	"math"
+	"sort"
 )
 
 // An entry is one message of a listing.
@@ -48,16 +49,18 @@ type table struct {
 	chunks [][]entry
 	n      int
 
-	seed  maphash.Seed
-	index []int32            // a hash table with the first entry of each unique-id, plus 1
-	twins map[string][]int32 // the entries of each unique-id that more than one message has
+	sorted bool               // the unique-ids are, and differ
+	cursor int                // the entry after the one that withUID found
+	seed   maphash.Seed       // of index
+	index  []int32            // a hash table with the first entry of each unique-id, plus 1; nil if sorted
+	twins  map[string][]int32 // the entries of each unique-id that more than one message has
 
 	ascending bool            // the numbers are
 	next      int             // the entry after the one that number found
 	numbers   map[int32]int32 // entries by number, if number needs it
 }
 
-func newTable() *table { return &table{seed: maphash.MakeSeed(), ascending: true} }
+func newTable() *table { return &table{seed: maphash.MakeSeed(), ascending: true, sorted: true} }
 
 func (t *table) at(i int) *entry { return &t.chunks[i/chunkSize][i%chunkSize] }
 
@@ -72,6 +75,7 @@ func (t *table) add(number int, uid string) bool {
 			return false
 		}
 	}
+	t.sorted = t.sorted && (t.n == 0 || uid > t.at(t.n-1).uid)
 	if t.n%chunkSize == 0 {
 		t.chunks = append(t.chunks, make([]entry, 0, chunkSize))
 	}
@@ -94,19 +98,12 @@ func (t *table) find(number int) (i int, found bool) {
 		return 0, false
 	}
 	if t.ascending {
-		low, high := 0, t.n
-		for low < high {
-			if mid := (low + high) / 2; int(t.at(mid).number) < number {
-				low = mid + 1
-			} else {
-				high = mid
-			}
-		}
-		if low == t.n || int(t.at(low).number) != number {
+		i := sort.Search(t.n, func(i int) bool { return int(t.at(i).number) >= number })
+		if i == t.n || int(t.at(i).number) != number {
 			return 0, false
 		}
-		t.next = low + 1
-		return low, true
+		t.next = i + 1
+		return i, true
 	}
 	if t.numbers == nil {
 		t.numbers = make(map[int32]int32, t.n)
@@ -120,6 +117,9 @@ func (t *table) find(number int) (i int, found bool) {
 
 // indexUIDs makes the entries known by unique-id, and numbers those that share one.
 func (t *table) indexUIDs() {
+	if t.sorted {
+		return
+	}
 	size := 16
 	for size < 2*t.n {
 		size *= 2
@@ -155,5 +155,21 @@ func (t *table) slot(uid string) int {
 	return slot
 }
 
-// withUID returns the first entry with a unique-id, or -1.
-func (t *table) withUID(uid string) int { return int(t.index[t.slot(uid)]) - 1 }
+// withUID returns the first entry with a unique-id, or -1. It is fast if the unique-ids come in the order of the table.
+func (t *table) withUID(uid string) int {
+	if t.cursor < t.n && t.at(t.cursor).uid == uid && t.twins == nil {
+		t.cursor++
+		return t.cursor - 1
+	}
+	var i int
+	if t.sorted {
+		i = sort.Search(t.n, func(i int) bool { return t.at(i).uid >= uid })
+		if i == t.n || t.at(i).uid != uid {
+			return -1
+		}
+	} else {
+		i = int(t.index[t.slot(uid)]) - 1
+	}
+	t.cursor = i + 1
+	return i
+}
