@@ -60,11 +60,16 @@ func shell(ctx context.Context, home string, b block) error {
 	if err != nil {
 		return err
 	}
+	// The go command leaves a process behind that writes telemetry while the home directory is being removed.
+	telemetry := filepath.Join(home, ".config", "go", "telemetry")
+	if err := errors.Join(os.MkdirAll(telemetry, 0o755), os.WriteFile(filepath.Join(telemetry, "mode"), []byte("off"), 0o644)); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", b.code)
 	cmd.Dir = root
-	cmd.Env = append(slices.Concat(os.Environ(), env), "HOME="+home, "XDG_CACHE_HOME=", "XDG_STATE_HOME=", "XDG_CONFIG_HOME=", "TMPDIR="+home)
+	cmd.Env = append(slices.Concat(os.Environ(), env), "HOME="+home, "XDG_CACHE_HOME=", "XDG_STATE_HOME=", "XDG_CONFIG_HOME=")
 	cmd.WaitDelay = 5 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s\n%s", b, errors.Join(err, ctx.Err()), b.code, out)
