@@ -170,6 +170,13 @@ func (c *faultConn) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
+// noise has text arrive though nothing was asked.
+func (c *faultConn) noise(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.extra = append(c.extra, text...)
+}
+
 func (c *faultConn) Write(p []byte) (int, error) {
 	for done := 0; done < len(p); {
 		n, happened, mine := c.room(true, len(p)-done)
