@@ -130,11 +130,13 @@ func parseMailDest(text string) (Dest, error) {
 			return Dest{}, errors.New("the host is missing: " + destForms)
 		}
 		d.Addr = net.JoinHostPort(host, port)
-		d.TLS = TLSStart
-		if u.Scheme == "smtps" {
+		switch {
+		case u.Scheme == "smtps":
 			d.TLS = TLSImplicit
-		} else if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		case u.Scheme == "lmtp" || isLoopback(host): // LMTP is not for wide area networks (RFC 2033, section 5)
 			d.TLS = TLSNone
+		default:
+			d.TLS = TLSStart
 		}
 	case u.Host == "" && u.Scheme == "lmtp" && u.Path != "" && u.Path != "/":
 		d.Path, d.TLS = u.Path, TLSNone
@@ -164,6 +166,9 @@ func (d *Dest) setQuery(query url.Values) error {
 		default:
 			return fmt.Errorf("unknown parameter %q: there are to, from, and tls", key)
 		}
+	}
+	if d.Kind == LMTP && d.TLS == TLSStart {
+		return errors.New("tls= is none or implicit for LMTP")
 	}
 	if len(d.To) == 0 {
 		return errors.New("the recipient is missing: add ?to=ADDRESS")

@@ -200,7 +200,7 @@ func TestParseDest(t *testing.T) {
 		"":                                 "", "maildir:": "", "pipe: ": "", "imap://x": "", "foo:bar": "",
 		"smtp://h": "", "smtp:///run/x?to=a": "", "lmtp://u:p@h?to=a": "", "smtp://h/x?to=a": "", "smtp://?to=a": "",
 		"smtp://h?to=a&tls=maybe": "", "smtp://h?to=a&color=red": "", "smtp://h?to=a%0d%0aDATA": "", "smtp://h?to=": "",
-		"smtp://h?to=<a>": "", "smtp://h?to=a@b&from=x%20y": "", "smtp://h?to=Joe%20<a@b>": "", "smtp://h:x?to=a": "",
+		"smtp://h?to=<a>": "", "smtp://h?to=a@b&from=x%20y": "", "lmtp://h?to=a&tls=starttls": "", "smtp://h?to=Joe%20<a@b>": "", "smtp://h:x?to=a": "",
 	} {
 		d, err := ParseDest(text)
 		got := d.String()
