@@ -4,121 +4,99 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"iter"
 	"os"
+	"path/filepath"
 	"runtime/metrics"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/seed-5b1d5243/pop3"
+	"github.com/seed-5b1d5243/pop3/cmd/pop3/internal/config"
+	"github.com/seed-5b1d5243/pop3/fetch"
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-func (a *app) demo(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	count := flags.Int("n", 20_000, "number of messages")
-	keep := flags.Bool("keep", false, "keep the Maildir")
-	if err := a.parse(flags, args, 0); err != nil {
-		return err
-	}
-	if *count < 1 {
-		fmt.Fprintln(a.stderr, "pop3 demo: -n must be 1 or more")
-		return errUsage
-	}
+var aboutDemo = []string{
+	"Demo starts a server with a generated mailbox on the loopback interface, and fetches it over TLS into a temporary Maildir, as fetch " +
+		"does it. Then it fetches again, to show that nothing is new. It prints how long that took, and how much memory.",
+}
 
-	srv := pop3test.NewTLSServer(newMailbox(*count))
+func defineDemo(a *app, flags *flag.FlagSet) func(context.Context) error {
+	n := flags.Int("n", 20_000, "the mailbox has `N` messages")
+	keep := flags.Bool("keep", false, "keep the Maildir and the state")
+	return func(ctx context.Context) error {
+		if *n < 1 {
+			return usagef("-n must be 1 or more")
+		}
+		temp, err := os.MkdirTemp("", "pop3-demo-")
+		if err != nil {
+			return err
+		}
+		if *keep {
+			defer fmt.Fprintln(a.stdout, "kept      ", temp)
+		} else {
+			defer os.RemoveAll(temp)
+		}
+		return a.demo(ctx, *n, temp)
+	}
+}
+
+func (a *app) demo(ctx context.Context, n int, temp string) error {
+	srv := pop3test.NewTLSServer(newMailbox(n))
 	defer srv.Close()
-	temp, err := os.MkdirTemp("", "pop3-demo-")
+	dial := func(ctx context.Context) (*pop3.Client, error) {
+		c, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
+		if err != nil {
+			return nil, err
+		}
+		if err := c.Login(ctx, "user", "secret"); err != nil {
+			c.Close()
+			return nil, err
+		}
+		return c, nil
+	}
+	s := &selection{accounts: []*config.Account{{Name: "demo"}}, stateDir: filepath.Join(temp, "state"), single: true}
+	store, err := s.openStore(s.accounts[0])
 	if err != nil {
 		return err
 	}
-	if *keep {
-		defer fmt.Fprintln(a.stdout, "kept     ", temp)
-	} else {
-		defer os.RemoveAll(temp)
-	}
-	dir, err := openMaildir(temp)
-	if err != nil {
-		return err
-	}
-	dir.sync = false // it is not to last
-
-	c, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if err := c.Login(ctx, "user", "secret"); err != nil {
-		return err
-	}
-	messages, octets, err := c.Stat(ctx)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(a.stdout, "mailbox   %d messages, %s, on %s over TLS\n", messages, megabytes(octets), srv.Addr)
-
+	defer store.Close()
+	fmt.Fprintf(a.stdout, "mailbox    %d messages, on %s over TLS\n", n, srv.Addr)
 	peak := watchHeap()
 	defer peak()
-	start := time.Now()
-	list, err := c.List(ctx)
-	if err != nil {
-		return err
+	for _, round := range []string{"first run", "second run"} {
+		v := a.newView("demo", viewFlags{}, s, false)
+		line := v.begin("demo")
+		f := &fetch.Fetcher{
+			Account: "demo", Dial: dial, Store: store, Sink: &fetch.Maildir{Dir: filepath.Join(temp, "Maildir")},
+			Progress: line.event, Logger: v.logger("demo"),
+		}
+		r, err := f.Run(ctx)
+		v.close()
+		if err != nil {
+			return err
+		}
+		want := n
+		if round == "second run" {
+			want = 0
+		}
+		if r.Listed != n || r.Fetched != want {
+			return fmt.Errorf("%s: %d messages listed and %d fetched; want %d and %d", round, r.Listed, r.Fetched, n, want)
+		}
+		took := r.Elapsed.Round(time.Millisecond)
+		if r.Fetched == 0 {
+			fmt.Fprintf(a.stdout, "%-10s nothing new among %d messages, in %v\n", round, r.Listed, took)
+			break
+		}
+		fmt.Fprintf(a.stdout, "%-10s %s fetched, each synced to a file of its own: %s in %v, %.0f messages/s, %.1f MB/s\n", round,
+			count(r.Fetched, "message"), bytesText(r.Octets), took, float64(r.Fetched)/r.Elapsed.Seconds(), float64(r.Octets)/1e6/r.Elapsed.Seconds())
 	}
-	entries, err := drain(list.All())
-	if err != nil {
-		return err
-	}
-	a.rate("LIST", entries, time.Since(start))
-
-	start = time.Now()
-	uids, err := c.UIDL(ctx)
-	if err != nil {
-		return err
-	}
-	ids, err := drain(uids.All())
-	if err != nil {
-		return err
-	}
-	a.rate("UIDL", ids, time.Since(start))
-
-	start = time.Now()
-	got, err := a.fetchAll(ctx, c, dir)
-	if err != nil {
-		return err
-	}
-	took := time.Since(start)
-	if entries != messages || ids != messages || len(got.numbers) != messages || got.octets != octets {
-		return fmt.Errorf("the mailbox has %d messages with %d octets, but LIST gave %d, UIDL %d, RETR %d with %d octets",
-			messages, octets, entries, ids, len(got.numbers), got.octets)
-	}
-	if err := c.Quit(ctx); err != nil {
-		return err
-	}
-	a.rate("RETR", messages, took)
-	fmt.Fprintf(a.stdout, "          %s, %.1f MB/s, each into a file of its own\n", megabytes(got.octets), float64(got.octets)/1e6/took.Seconds())
-	fmt.Fprintf(a.stdout, "peak heap %s, the server's included\n", megabytes(peak()))
+	fmt.Fprintf(a.stdout, "peak heap  %s, that of the server included\n", bytesText(int64(peak())))
 	return nil
 }
 
-// drain reads a listing to its end and counts its entries.
-func drain[T any](listing iter.Seq2[T, error]) (entries int, err error) {
-	for _, err := range listing {
-		if err != nil {
-			return entries, err
-		}
-		entries++
-	}
-	return entries, nil
-}
-
-func (a *app) rate(command string, messages int, took time.Duration) {
-	fmt.Fprintf(a.stdout, "%-9s %d messages in %v, %.0f messages/s\n",
-		command, messages, took.Round(time.Millisecond), float64(messages)/took.Seconds())
-}
-
-// newMailbox returns messages of 1 to 10 KB, and every thousandth of 1 MB. Some
-// of their lines begin with a dot.
+// newMailbox returns messages of 1 to 10 kB, and every thousandth of 1 MB. Some of their lines begin with a dot.
 func newMailbox(count int) pop3test.Maildrop {
 	const line = "The quick brown fox jumps over the lazy dog, and then it has a rest.\r\n"
 	const dots = ".. and . are lines too:\r\n.\r\n"
@@ -145,8 +123,7 @@ func newMailbox(count int) pop3test.Maildrop {
 	}
 }
 
-// watchHeap samples the size of the heap until the function it returns is
-// called, which says what the largest was.
+// watchHeap samples the size of the heap until the function that it returns is called, which returns the largest sample.
 func watchHeap() (peak func() uint64) {
 	stop := make(chan struct{})
 	most := make(chan uint64)

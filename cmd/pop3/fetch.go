@@ -5,181 +5,197 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net/url"
+	"sync"
+	"time"
 
-	"github.com/seed-5b1d5243/pop3"
+	"github.com/seed-5b1d5243/pop3/cmd/pop3/internal/config"
+	"github.com/seed-5b1d5243/pop3/fetch"
+	"github.com/seed-5b1d5243/pop3/fetch/boltstore"
 )
 
-// A mailbox is what a URL names.
-type mailbox struct {
-	user, addr string
-	tls        bool // from the first octet
+var aboutFetch = []string{
+	"Fetch moves what is new in a mailbox to DEST: that of a URL, or those of the ACCOUNTs of the configuration, all of them " +
+		"without an ACCOUNT. It remembers what it has fetched by unique-id. Messages stay on the server, unless -delete, " +
+		"-delete-after, or -delete-over says otherwise; they are deleted only once they are safe in DEST. Flags change the accounts of the " +
+		"configuration for this run.",
+	"Fetch may be killed at any moment, and the power may fail. Run it again: nothing is lost, and with a Maildir, a folder of .eml " +
+		"files, or an mbox nothing is there twice. An interrupt ends it after the batch of messages in hand, a second one at once; both lose nothing.",
 }
 
-func (m mailbox) String() string { return m.user + "@" + m.addr }
-
-// parseMailbox parses pops://USER@HOST[:PORT] or pop://USER@HOST[:PORT].
-// Its errors show nothing of the URL, which may hold a password by mistake.
-func parseMailbox(text string) (mailbox, error) {
-	form := errors.New("the URL must be pops://USER@HOST[:PORT] or pop://USER@HOST[:PORT], with an @ within USER written %40")
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "pop" && u.Scheme != "pops" {
-		return mailbox{}, form
-	}
-	if _, ok := u.User.Password(); ok {
-		return mailbox{}, errors.New("no password in the URL, where others can see it: set POP3_PASSWORD, or be asked on the terminal")
-	}
-	if u.User.Username() == "" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-		return mailbox{}, form
-	}
-	m := mailbox{user: u.User.Username(), addr: u.Host, tls: u.Scheme == "pops"}
-	if u.Port() == "" {
-		m.addr = u.Hostname()
-	}
-	return m, nil
-}
-
-// connect opens a session, encrypted unless insecure allows otherwise.
-func (a *app) connect(ctx context.Context, m mailbox, insecure bool) (*pop3.Client, error) {
-	opts := &pop3.Options{TLSConfig: a.tls, AllowInsecureLogin: insecure}
-	if m.tls {
-		return pop3.DialTLS(ctx, m.addr, opts)
-	}
-	if !insecure {
-		c, err := pop3.DialStartTLS(ctx, m.addr, opts)
-		if errors.Is(err, pop3.ErrTLSNotSupported) {
-			err = fmt.Errorf("%w (-insecure goes on in the clear)", err)
-		}
-		return c, err
-	}
-	c, err := pop3.Dial(ctx, m.addr, opts)
-	if err != nil {
-		return nil, err
-	}
-	// Login would do so too, but not where it can use APOP: the messages are
-	// worth hiding as well.
-	err = c.StartTLS(ctx, nil)
-	if errors.Is(err, pop3.ErrTLSNotSupported) {
-		fmt.Fprintln(a.stderr, "pop3 fetch: warning: the server does not offer STLS; everybody on the way can read along")
-		return c, nil
-	}
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	return c, nil
-}
-
-func (a *app) fetch(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("fetch", flag.ContinueOnError)
-	remove := flags.Bool("delete", false, "delete from the server what is safely in MAILDIR")
-	insecure := flags.Bool("insecure", false, "permit a pop URL to go on without TLS")
-	if err := a.parse(flags, args, 2); err != nil {
-		return err
-	}
-	m, err := parseMailbox(flags.Arg(0))
-	if err != nil {
-		return err
-	}
-	dir, err := openMaildir(flags.Arg(1))
-	if err != nil {
-		return err
-	}
-	password, err := askPassword(ctx, m.String())
-	if err != nil {
-		return err
-	}
-	c, err := a.connect(ctx, m, *insecure)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if err := c.Login(ctx, m.user, password); err != nil {
-		return err
-	}
-	got, err := a.fetchAll(ctx, c, dir)
-	if err != nil {
-		return fmt.Errorf("%w\n%d messages are in %s, none was deleted from the server", err, len(got.numbers), dir.dir)
-	}
-	deleted := 0
-	if *remove {
-		var refused []error
-		if deleted, refused, err = deleteAll(ctx, c, dir, got.numbers); err != nil {
+func defineFetch(a *app, flags *flag.FlagSet) func(context.Context) error {
+	f := &runFlags{}
+	f.define(flags)
+	plan := flags.Bool("n", false, "print what would be done, and do nothing")
+	return func(ctx context.Context) error {
+		r, err := a.newRunner(ctx, "fetch", f, flags.Args())
+		if err != nil {
 			return err
 		}
-		got.refused = append(got.refused, refused...)
-	} else {
-		c.Quit(ctx) // with nothing to commit it cannot fail in a way that matters
-	}
-	fmt.Fprintf(a.stdout, "%d messages fetched, %s, %d deleted from the server\n", len(got.numbers), megabytes(got.octets), deleted)
-	return errors.Join(got.refused...)
-}
-
-// A haul is what a session has brought home.
-type haul struct {
-	numbers []int // of the messages delivered
-	octets  int64
-	refused []error // one for each message that the server would not give
-}
-
-// fetchAll delivers every message into dir. A message that the server refuses
-// does not keep it from the others.
-func (a *app) fetchAll(ctx context.Context, c *pop3.Client, dir *maildir) (got haul, err error) {
-	_, total, err := c.Stat(ctx)
-	if err != nil {
-		return got, err
-	}
-	list, err := c.List(ctx)
-	if err != nil {
-		return got, err
-	}
-	progress, done := newProgress(a.stderr, total)
-	defer done()
-	for entry, err := range list.All() {
-		if err != nil {
-			return got, err
+		defer r.view.close()
+		if *plan {
+			return r.plan(ctx)
 		}
-		m, err := c.Retr(ctx, entry.Number)
-		if refused := (*pop3.ServerError)(nil); errors.As(err, &refused) {
-			got.refused = append(got.refused, refused)
+		return r.fetchAll(ctx)
+	}
+}
+
+// prepare asks for the passwords that only the user knows, before anything else is on the terminal.
+func (r *runner) prepare(ctx context.Context) error {
+	for _, account := range r.accounts {
+		if err := r.conns[account].Prepare(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetchAll fetches all accounts once. It returns an error whose reasons are shown already.
+func (r *runner) fetchAll(ctx context.Context) error {
+	if err := r.prepare(ctx); err != nil {
+		return err
+	}
+	var (
+		running sync.WaitGroup
+		mu      sync.Mutex
+		status  = exitOK
+		total   fetch.Report
+	)
+	begin := time.Now()
+	for _, account := range r.accounts {
+		running.Go(func() {
+			report, err := r.fetchOnce(ctx, account)
+			if err == nil || report.Listed > 0 || report.Recovered > 0 {
+				r.view.info(account.Name, "%s", summary(report))
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			status = worst(status, exitStatus(err))
+			add(&total, report)
+		})
+	}
+	running.Wait()
+	total.Elapsed = time.Since(begin)
+	r.view.emit(event{Type: "summary", Octets: &total.Octets, counts: countsOf(total), Status: &status})
+	if len(r.accounts) > 1 {
+		r.view.info("all", "%s", summary(total))
+	}
+	if status != exitOK {
+		return errReported(status)
+	}
+	return nil
+}
+
+func add(total *fetch.Report, r fetch.Report) {
+	total.Fetched += r.Fetched
+	total.Octets += r.Octets
+	total.Headers += r.Headers
+	total.Skipped += r.Skipped
+	total.Left += r.Left
+	total.Refused += r.Refused
+	total.Deleted += r.Deleted
+	total.Undone += r.Undone
+	total.Recovered += r.Recovered
+	total.Sessions += r.Sessions
+}
+
+// fetchOnce fetches one account. If all its messages look new at once, the user is asked.
+func (r *runner) fetchOnce(ctx context.Context, account *config.Account) (fetch.Report, error) {
+	release, err := r.slot(ctx, account)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", fetch.ErrInterrupted, context.Cause(ctx))
+		r.view.begin(account.Name).end(fetch.Report{}, err)
+		return fetch.Report{}, err
+	}
+	defer release()
+	report, err := r.fetch(ctx, account, nil)
+	if !errors.Is(err, fetch.ErrAllNew) || !r.interactive() || r.view.json != nil {
+		return report, err
+	}
+	r.view.mu.Lock() // nothing else is written below the question
+	show := func() {}
+	if r.view.bars != nil {
+		show = r.view.bars.hide()
+	}
+	answer := r.confirm(ctx, "Fetch all messages of "+account.Name+" again? [y]es, [m]atch their headers first, [N]o:")
+	show()
+	r.view.mu.Unlock()
+	switch answer {
+	case "y":
+		return r.withAllNew(fetch.AllNewFetch).fetch(ctx, account, nil)
+	case "m":
+		return r.withAllNew(fetch.AllNewMatch).fetch(ctx, account, nil)
+	}
+	return report, err
+}
+
+// withAllNew returns the runner with another policy for messages that all look new.
+func (r *runner) withAllNew(n fetch.AllNew) *runner {
+	return &runner{app: r.app, selection: r.selection, view: r.view, sinks: r.sinks, allNew: n, conns: r.conns}
+}
+
+// plan prints what fetchAll would do, account by account.
+func (r *runner) plan(ctx context.Context) error {
+	if err := r.prepare(ctx); err != nil {
+		return err
+	}
+	status := exitOK
+	for _, account := range r.accounts {
+		steps, err := r.steps(ctx, account)
+		if err != nil {
+			r.view.fail(account.Name, err)
+			status = worst(status, exitStatus(err))
 			continue
 		}
-		if err != nil {
-			return got, err
+		for _, s := range steps {
+			what := s.Action.String()
+			if s.Delete && s.Action != fetch.ActionDelete {
+				what += " and delete"
+			}
+			if s.Action == fetch.ActionKnown && !s.Delete {
+				continue
+			}
+			m := s.Message
+			if r.view.json != nil {
+				r.view.emit(event{Type: "plan", Account: account.Name, UID: m.Key.UID, Nth: m.Key.Nth, Number: m.Number, Octets: &m.Size, Action: what})
+			} else {
+				r.view.info(account.Name, "%s message %d (%s), %s", what, m.Number, m.Key.UID, bytesText(m.Size))
+			}
 		}
-		n, err := dir.deliver(m, progress)
-		if err != nil {
-			return got, fmt.Errorf("message %d: %w", entry.Number, err)
-		}
-		got.octets += n
-		got.numbers = append(got.numbers, entry.Number)
 	}
-	return got, nil
+	if status != exitOK {
+		return errReported(status)
+	}
+	return nil
 }
 
-// deleteAll deletes messages that have been delivered into dir, and returns
-// how many. An error means that nothing was deleted, unless it says otherwise.
-func deleteAll(ctx context.Context, c *pop3.Client, dir *maildir, numbers []int) (deleted int, refused []error, err error) {
-	if err := dir.commit(); err != nil {
-		return 0, nil, fmt.Errorf("nothing was deleted from the server: %w", err)
-	}
-	for _, n := range numbers {
-		err := c.Dele(ctx, n)
-		if e := (*pop3.ServerError)(nil); errors.As(err, &e) {
-			refused = append(refused, e)
-			continue
-		}
-		if err != nil {
-			return 0, nil, fmt.Errorf("nothing was deleted from the server: %w", err)
-		}
-		deleted++
-	}
-	err = c.Quit(ctx)
-	if e := (*pop3.ServerError)(nil); errors.As(err, &e) {
-		return 0, nil, fmt.Errorf("the server kept some of the messages that it was to delete: %w", err)
-	}
+// steps asks the server for its messages and compares them with the state.
+func (r *runner) steps(ctx context.Context, account *config.Account) ([]fetch.Step, error) {
+	client, err := r.conns[account].Dial(ctx)
 	if err != nil {
-		return 0, nil, fmt.Errorf("nobody knows whether the server deleted the messages: %w", err)
+		return nil, kindOfDial(err)
 	}
-	return deleted, refused, nil
+	defer client.Close()
+	store, closeStore, err := r.existingStore(account)
+	if err != nil {
+		return nil, err
+	}
+	defer closeStore()
+	f := &fetch.Fetcher{Account: account.Name, Store: store, Policy: policyOf(account, r.allNew), Logger: r.view.logger(account.Name)}
+	steps, err := f.Plan(ctx, client)
+	if err == nil {
+		client.Quit(ctx) // nothing is to be committed
+	}
+	return steps, err
+}
+
+// existingStore opens the state of an account, or an empty one if there is none.
+func (s *selection) existingStore(account *config.Account) (store fetch.Store, closeStore func() error, err error) {
+	if !exists(s.statePath(account)) {
+		return &fetch.MemoryStore{}, func() error { return nil }, nil
+	}
+	var b *boltstore.Store
+	if b, err = s.openStore(account); err != nil {
+		return nil, nil, err
+	}
+	return b, b.Close, nil
 }

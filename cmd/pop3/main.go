@@ -1,29 +1,14 @@
-// Command pop3 fetches mail over POP3.
+// Command pop3 fetches mail over POP3, each message once.
 //
-//	pop3 demo [-n messages] [-keep]
-//	pop3 fetch [-delete] [-insecure] URL MAILDIR
+//	pop3 fetch [flags] URL DEST | ACCOUNT...   fetch what is new
+//	pop3 watch [flags] URL DEST | ACCOUNT...   fetch again and again
+//	pop3 list  [flags] URL | ACCOUNT           list the messages on the server
+//	pop3 check [flags] [URL | ACCOUNT...]      check the configuration and the servers
+//	pop3 state VERB [flags] URL | ACCOUNT      show and change what is remembered
+//	pop3 demo  [flags]                         fetch a generated mailbox, and measure it
+//	pop3 version | help | man | completion
 //
-// Demo starts a server with a generated mailbox on the loopback interface,
-// fetches everything from it over TLS into a temporary Maildir and says how
-// fast that went.
-//
-// Fetch copies every message of a mailbox into a Maildir, octet for octet as
-// the server sends it, CRLF included. It remembers nothing: what stays on the
-// server is fetched again the next time.
-//
-// URL is pops://USER@HOST for TLS (port 995), or pop://USER@HOST for a
-// connection (port 110) that goes over to TLS by STLS or ends; a port may
-// follow HOST, and an @ within USER is written %40. With -insecure a pop URL
-// goes on in the clear where the server does not offer STLS. The password is
-// taken from the environment variable POP3_PASSWORD, or asked for on the
-// terminal. MAILDIR is made if it is not there, but not the folder around it.
-//
-// With -delete the messages are deleted from the server, but only once every
-// one that the server gave is in MAILDIR and written to the disk. When
-// anything fails before that, none is deleted.
-//
-// The exit status is 0 if all was done, 1 if something failed or a message was
-// refused, 2 after wrong usage and 130 after an interrupt.
+// The manual page pop3.1 beside this file describes all of them; pop3 man prints it.
 package main
 
 import (
@@ -35,87 +20,166 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+
+	"github.com/seed-5b1d5243/pop3/cmd/pop3/internal/config"
+	"github.com/seed-5b1d5243/pop3/cmd/pop3/internal/connect"
+	"github.com/seed-5b1d5243/pop3/fetch"
 )
 
-const usage = `usage:
-  pop3 demo [-n messages] [-keep]               fetch a generated mailbox and measure it
-  pop3 fetch [-delete] [-insecure] URL MAILDIR  copy a mailbox into a Maildir
-
-URL is pops://USER@HOST[:PORT] for TLS, or pop://USER@HOST[:PORT] for STLS.
-The password is taken from POP3_PASSWORD, or asked for on the terminal.
-`
+//go:generate go test -run TestGenerated -update .
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	// A reader of the output that goes away must not keep the session from its
-	// end, nor leave the demo's files behind.
+	// The children of the command must not see the password.
+	password := os.Getenv("POP3_PASSWORD")
+	os.Unsetenv("POP3_PASSWORD")
+
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once, which loses nothing
+	// A reader of the output that goes away must not keep messages from being recorded.
 	signal.Ignore(syscall.SIGPIPE)
-	a := &app{stdout: os.Stdout, stderr: os.Stderr}
+
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, password: password}
 	os.Exit(a.run(ctx, os.Args[1:]))
 }
 
 // An app is one run of the command.
 type app struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
-	tls            *tls.Config // nil: the system's
+	getenv         func(string) string
+	password       string      // of POP3_PASSWORD
+	tls            *tls.Config // to begin with; nil: the system's
 }
 
-// errUsage is a wrong command line that the user has been told of.
-var errUsage = errors.New("wrong usage")
+// The exit statuses.
+const (
+	exitOK          = 0
+	exitIncomplete  = 1 // some messages were refused or left
+	exitUsage       = 2 // usage or configuration
+	exitLogin       = 3
+	exitServer      = 4 // server or network, worth trying later
+	exitSink        = 5 // the destination, or the state
+	exitLocked      = 6 // by another run
+	exitInterrupted = 130
+)
+
+// severity orders exit statuses from the least to the most important one. Several accounts result in the most important.
+var severity = []int{exitOK, exitIncomplete, exitLocked, exitServer, exitSink, exitLogin, exitUsage, exitInterrupted}
+
+// A usageError is a wrong command line or configuration.
+type usageError struct {
+	err  error
+	hint string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return &usageError{err: fmt.Errorf(format, args...)} }
+
+// errReported ends the command with a status whose reason the user has seen.
+type errReported int
+
+func (e errReported) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// exitStatus returns the status for an error.
+func exitStatus(err error) int {
+	var usage *usageError
+	var setup *connect.SetupError
+	var mistakes *config.Mistakes
+	var reported errReported
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &reported):
+		return int(reported)
+	case errors.Is(err, fetch.ErrInterrupted):
+		return exitInterrupted
+	case errors.As(err, &usage), errors.As(err, &setup), errors.As(err, &mistakes), errors.Is(err, fetch.ErrNoUIDL):
+		return exitUsage
+	case errors.Is(err, fetch.ErrLogin):
+		return exitLogin
+	case errors.Is(err, fetch.ErrLocked):
+		return exitLocked
+	case errors.Is(err, fetch.ErrSink), errors.Is(err, fetch.ErrStore):
+		return exitSink
+	case errors.Is(err, fetch.ErrServer):
+		return exitServer
+	}
+	return exitIncomplete
+}
 
 // run obeys a command line and returns the exit status.
 func (a *app) run(ctx context.Context, args []string) int {
-	verb := ""
-	if len(args) > 0 {
-		verb, args = args[0], args[1:]
+	v, args := findVerb(args)
+	if v == nil {
+		if len(args) > 0 && isHelp(args[0]) {
+			return a.help(args[1:])
+		}
+		fmt.Fprint(a.stderr, usage())
+		return exitUsage
 	}
-	var err error
-	switch verb {
-	case "demo":
-		err = a.demo(ctx, args)
-	case "fetch":
-		err = a.fetch(ctx, args)
-	case "help", "-h", "-help", "--help":
-		fmt.Fprint(a.stdout, usage)
-	default:
-		fmt.Fprint(a.stderr, usage)
-		err = errUsage
+	flags := newFlagSet(v.name)
+	act := v.define(a, flags)
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(a.stdout, v.help())
+		return exitOK
+	} else if err != nil {
+		a.complain(v.name, usagef("%s", flagError(err)))
+		fmt.Fprintf(a.stderr, "usage: %s\n", v.usage())
+		return exitUsage
 	}
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
-		return 0
-	case errors.Is(err, errUsage):
-		return 2
+	err := checkOperands(v, flags.Args())
+	if err == nil {
+		err = act(ctx)
 	}
-	if ctx.Err() != nil {
-		fmt.Fprintf(a.stderr, "pop3 %s: interrupted: %v\n", verb, err)
-		return 130
+	if err == nil {
+		return exitOK
 	}
-	fmt.Fprintf(a.stderr, "pop3 %s: %v\n", verb, err)
-	return 1
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())) {
+		err = fmt.Errorf("%w: %w", fetch.ErrInterrupted, context.Cause(ctx))
+	}
+	var reported errReported
+	if !errors.As(err, &reported) {
+		a.complain(v.name, err)
+	}
+	return exitStatus(err)
 }
 
-// parse parses a verb's flags, which so many arguments must follow.
-func (a *app) parse(flags *flag.FlagSet, args []string, operands int) error {
-	flags.SetOutput(a.stderr)
-	flags.Usage = func() {
-		fmt.Fprint(a.stderr, usage, "\nflags:\n")
-		flags.PrintDefaults()
+// flagError removes the value from an error of package flag, because it may hold a password.
+func flagError(err error) string {
+	text := err.Error()
+	if strings.Contains(text, "-proxy") || strings.HasPrefix(text, "flag provided but not defined") {
+		text, _, _ = strings.Cut(text, "=")
 	}
-	err := flags.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		return err
+	return text
+}
+
+// checkOperands checks the number of operands. They are not shown, because a password may be among them.
+func checkOperands(v *verb, operands []string) error {
+	for _, o := range operands {
+		if len(o) > 1 && o[0] == '-' {
+			return usagef("flags come before the other arguments")
+		}
 	}
-	if err != nil {
-		return errUsage
-	}
-	if flags.NArg() != operands {
-		// The arguments are not shown: a password might be among them.
-		fmt.Fprintf(a.stderr, "pop3 %s: %d arguments where %d are due (flags come first)\n\n%s",
-			flags.Name(), flags.NArg(), operands, usage)
-		return errUsage
+	if n := len(operands); n < v.least || v.most >= 0 && n > v.most {
+		return &usageError{fmt.Errorf("%d arguments are too few or too many", n), "usage: " + v.usage()}
 	}
 	return nil
+}
+
+// complain reports an error of a verb, and what can be done about it on a line of its own.
+func (a *app) complain(verb string, err error) {
+	for line := range strings.Lines(explain(err)) {
+		fmt.Fprintf(a.stderr, "pop3 %s: %s\n", verb, clean(strings.TrimSuffix(line, "\n")))
+	}
+	if h := hint(err); h != "" {
+		fmt.Fprintf(a.stderr, "hint: %s\n", clean(h))
+	}
 }

@@ -6,70 +6,100 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
 
-// askPassword returns the password of the environment, or asks on the terminal.
-func askPassword(ctx context.Context, mailbox string) (string, error) {
-	if password := os.Getenv("POP3_PASSWORD"); password != "" {
-		return password, nil
+// terminal returns the terminal that a stream is.
+func terminal(stream any) (*os.File, bool) {
+	f, ok := stream.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil, false
 	}
-	fd := int(os.Stdin.Fd())
+	return f, true
+}
+
+// interactive reports whether there is a user who can be asked.
+func (a *app) interactive() bool {
+	_, in := terminal(a.stdin)
+	_, out := terminal(a.stderr)
+	return in && out
+}
+
+// warn prints a line on standard error.
+func (a *app) warn(format string, args ...any) {
+	fmt.Fprintf(a.stderr, "pop3: %s\n", clean(fmt.Sprintf(format, args...)))
+}
+
+// ask asks for a password on the terminal, without echo.
+func (a *app) ask(ctx context.Context, prompt string) (string, error) {
+	in, ok := terminal(a.stdin)
+	if !ok {
+		return "", errors.New("no terminal")
+	}
+	fd := int(in.Fd())
 	state, err := term.GetState(fd)
 	if err != nil {
-		return "", errors.New("no password: set POP3_PASSWORD, or run on a terminal to be asked")
+		return "", err
 	}
-	fmt.Fprintf(os.Stderr, "Password for %s: ", mailbox)
-	defer fmt.Fprintln(os.Stderr)
-	var password []byte
-	read := make(chan error, 1)
+	io.WriteString(a.stderr, clean(prompt))
+	defer io.WriteString(a.stderr, "\n")
+	type answer struct {
+		password []byte
+		err      error
+	}
+	answers := make(chan answer, 1)
 	go func() {
-		var err error
-		password, err = term.ReadPassword(fd)
-		read <- err
+		password, err := term.ReadPassword(fd)
+		answers <- answer{password, err}
 	}()
 	select {
 	case <-ctx.Done():
 		term.Restore(fd, state) // the echo back on
 		return "", ctx.Err()
-	case err := <-read:
-		if err == nil && len(password) == 0 {
-			err = errors.New("no password given")
+	case got := <-answers:
+		if got.err == nil && len(got.password) == 0 {
+			got.err = errors.New("no password given")
 		}
-		return string(password), err
+		return string(got.password), got.err
 	}
 }
 
-// newProgress returns a Writer that moves a bar by the octets written to it,
-// and the function that takes the bar away. There is a bar on a terminal only.
-func newProgress(stderr io.Writer, octets int64) (io.Writer, func()) {
-	f, ok := stderr.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return io.Discard, func() {}
+// confirm asks a question on the terminal and returns the first letter of the answer, in lower case.
+func (a *app) confirm(ctx context.Context, question string) string {
+	if !a.interactive() {
+		return ""
 	}
-	bar := progressbar.NewOptions64(max(octets, 1),
-		progressbar.OptionSetWriter(f),
-		progressbar.OptionShowBytes(true),
-		progressbar.OptionFullWidth(),
-		progressbar.OptionSetPredictTime(true),
-		progressbar.OptionThrottle(100*time.Millisecond),
-	)
-	return progress{bar}, func() { bar.Clear() }
+	io.WriteString(a.stderr, clean(question)+" ")
+	answers := make(chan string, 1)
+	go func() {
+		var answer string
+		fmt.Fscanln(a.stdin, &answer)
+		answers <- answer
+	}()
+	select {
+	case <-ctx.Done():
+		io.WriteString(a.stderr, "\n")
+		return ""
+	case answer := <-answers:
+		if answer == "" {
+			return ""
+		}
+		return string(answer[0] | 0x20)
+	}
 }
 
-// A progress bar as a Writer. Sizes are what the server says: that there is
-// more than the bar is long is no error.
-type progress struct{ bar *progressbar.ProgressBar }
-
-func (p progress) Write(b []byte) (int, error) {
-	p.bar.Add(len(b))
-	return len(b), nil
-}
-
-// megabytes is how sizes are shown.
-func megabytes[N int64 | uint64](octets N) string {
-	return fmt.Sprintf("%.1f MB", float64(octets)/1e6)
+// bytesText is how sizes are shown.
+func bytesText(n int64) string {
+	const units = "kMGTPE"
+	if n < 1000 {
+		return fmt.Sprintf("%d B", max(n, 0))
+	}
+	f := float64(n)
+	i := -1
+	for f >= 999.95 && i < len(units)-1 {
+		f /= 1000
+		i++
+	}
+	return fmt.Sprintf("%.1f %cB", f, units[i])
 }

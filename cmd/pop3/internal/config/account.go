@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -275,4 +276,19 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// Set sets a key of an account, as a file would, for a flag of the command line. Numbers may be given as a string.
+func Set(a *Account, key string, v any) error {
+	for _, k := range Keys {
+		if k.Name != key {
+			continue
+		}
+		s, isString := v.(string)
+		if n, err := strconv.ParseInt(s, 10, 64); isString && err == nil && k.number {
+			v = n
+		}
+		return k.set(a, v)
+	}
+	return fmt.Errorf("unknown key %q", key)
 }

@@ -2,6 +2,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/textproto"
 	"os"
@@ -37,6 +38,9 @@ type Account struct {
 	Delete     bool
 	DeleteAge  time.Duration
 	DeleteOver int
+
+	DeleteUnproven bool
+	NoUIDL         bool
 
 	MaxMessages int
 	MaxOctets   int64
@@ -125,13 +129,16 @@ func (c *Config) Find(names []string) ([]*Account, error) {
 		found := false
 		for _, a := range c.Accounts {
 			if ok, err := path.Match(name, a.Name); err != nil {
-				return nil, fmt.Errorf("invalid pattern %q", name)
+				return nil, errors.New("invalid pattern of accounts")
 			} else if ok || a.Name == name {
 				selected[a] = true
 				found = true
 			}
 		}
 		if !found {
+			if !isAccountName(name) { // it may hold a password
+				return nil, fmt.Errorf("no such account in %s", c.File)
+			}
 			return nil, fmt.Errorf("no account %q in %s", name, c.File)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -31,9 +32,10 @@ type Connector struct {
 	Logger    *slog.Logger                                             // or nil
 	TLS       *tls.Config                                              // to begin with, or nil
 
-	mu     sync.Mutex
-	secret string // from a source that is not asked twice
-	warned bool
+	mu         sync.Mutex
+	secret     string // from a source that is not asked twice
+	warned     bool
+	loginDelay time.Duration
 }
 
 // A SetupError reports that the account cannot be used as it is configured. Connecting again does not help.
@@ -67,6 +69,7 @@ func (c *Connector) Dial(ctx context.Context) (*pop3.Client, error) {
 			return nil, err
 		}
 		if err = c.login(ctx, client, renew); err == nil {
+			c.noteLoginDelay(ctx, client)
 			return client, nil
 		}
 		client.Close()
@@ -74,6 +77,33 @@ func (c *Connector) Dial(ctx context.Context) (*pop3.Client, error) {
 			return nil, err
 		}
 	}
+}
+
+// noteLoginDelay keeps the LOGIN-DELAY that the server announces (RFC 2449, section 6.5).
+func (c *Connector) noteLoginDelay(ctx context.Context, client *pop3.Client) {
+	caps, err := client.Capabilities(ctx)
+	if err != nil {
+		return // the next command fails too
+	}
+	var delay time.Duration
+	if params := caps["LOGIN-DELAY"]; len(params) > 0 {
+		if seconds, err := strconv.ParseUint(params[0], 10, 31); err == nil {
+			delay = min(time.Duration(seconds)*time.Second, maxLoginDelay)
+		}
+	}
+	c.mu.Lock()
+	c.loginDelay = delay
+	c.mu.Unlock()
+}
+
+// maxLoginDelay bounds what a server can ask for.
+const maxLoginDelay = 24 * time.Hour
+
+// LoginDelay returns the time that the server wants between two logins, as far as it is known.
+func (c *Connector) LoginDelay() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.loginDelay
 }
 
 // Connect opens a session, encrypted unless the account permits otherwise, and does not log in.
