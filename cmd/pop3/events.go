@@ -24,12 +24,12 @@ type event struct {
 	Action   string  `json:"action,omitempty"`   // plan
 	Error    string  `json:"error,omitempty"`
 
-	*counts
+	*Counts
 	Status *int `json:"status,omitempty"` // exit status
 }
 
-// counts are those of a report.
-type counts struct {
+// Counts are those of a report.
+type Counts struct {
 	Fetched   int     `json:"fetched"`
 	Headers   int     `json:"headers"`
 	Skipped   int     `json:"skipped"`
@@ -42,8 +42,8 @@ type counts struct {
 	Seconds   float64 `json:"seconds"`
 }
 
-func countsOf(r fetch.Report) *counts {
-	return &counts{r.Fetched, r.Headers, r.Skipped, r.Left, r.Refused, r.Deleted, r.Undone, r.Recovered, r.Sessions, r.Elapsed.Seconds()}
+func countsOf(r fetch.Report) *Counts {
+	return &Counts{r.Fetched, r.Headers, r.Skipped, r.Left, r.Refused, r.Deleted, r.Undone, r.Recovered, r.Sessions, r.Elapsed.Seconds()}
 }
 
 // An eventWriter writes events.
@@ -91,7 +91,7 @@ func eventOf(account string, e fetch.Event) (event, bool) {
 // accountEvent is the last line of an account.
 func accountEvent(account string, r fetch.Report, err error) event {
 	status := exitStatus(err)
-	e := event{Type: "account", Account: account, Octets: &r.Octets, counts: countsOf(r), Status: &status}
+	e := event{Type: "account", Account: account, Octets: &r.Octets, Counts: countsOf(r), Status: &status}
 	if err != nil {
 		e.Error = explain(err)
 	}

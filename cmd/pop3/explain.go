@@ -15,7 +15,8 @@ import (
 // explain returns the text of an error without the prefixes of the packages that it comes from.
 func explain(err error) string {
 	var setup *connect.SetupError
-	if errors.As(err, &setup) {
+	var usage *usageError
+	if errors.As(err, &setup) && !errors.As(err, &usage) {
 		err = setup // and not what kind of error it is to a Fetcher
 	}
 	text := err.Error()

@@ -75,7 +75,7 @@ func (r *runner) fetchAll(ctx context.Context) error {
 	}
 	running.Wait()
 	total.Elapsed = time.Since(begin)
-	r.view.emit(event{Type: "summary", Octets: &total.Octets, counts: countsOf(total), Status: &status})
+	r.view.emit(event{Type: "summary", Octets: &total.Octets, Counts: countsOf(total), Status: &status})
 	if len(r.accounts) > 1 {
 		r.view.info("all", "%s", summary(total))
 	}

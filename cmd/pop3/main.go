@@ -152,13 +152,12 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return exitStatus(err)
 }
 
-// flagError removes the value from an error of package flag, because it may hold a password.
+// flagError removes the URL of a proxy from an error of package flag, because it may hold a password.
 func flagError(err error) string {
-	text := err.Error()
-	if strings.Contains(text, "-proxy") || strings.HasPrefix(text, "flag provided but not defined") {
-		text, _, _ = strings.Cut(text, "=")
+	if _, reason, ok := strings.Cut(err.Error(), "for flag -proxy: "); ok {
+		return "invalid value for flag -proxy: " + reason
 	}
-	return text
+	return err.Error()
 }
 
 // checkOperands checks the number of operands. They are not shown, because a password may be among them.
@@ -169,7 +168,7 @@ func checkOperands(v *verb, operands []string) error {
 		}
 	}
 	if n := len(operands); n < v.least || v.most >= 0 && n > v.most {
-		return &usageError{fmt.Errorf("%d arguments are too few or too many", n), "usage: " + v.usage()}
+		return &usageError{fmt.Errorf("wrong number of arguments: %d", n), "usage: " + v.usage()}
 	}
 	return nil
 }

@@ -119,7 +119,7 @@ func (l trackingListener) Accept() (net.Conn, error) {
 func serveMail(t *testing.T, s *mailServer, kind config.DestKind, secure config.DestTLS) *mailer {
 	t.Helper()
 	srv := smtp.NewServer(s)
-	srv.AllowInsecureAuth = true
+	srv.MaxLineLength = 1 << 20
 	srv.ErrorLog = discardLog{}
 	dest := config.Dest{Kind: kind, TLS: secure, From: "from@example.org", To: []string{"a@example.org", "b@example.org"}}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

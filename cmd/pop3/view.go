@@ -174,7 +174,13 @@ func (a *accountView) end(r fetch.Report, err error) {
 	if more := r.Left + r.Refused - len(r.Problems); more > 0 && len(r.Problems) == maxProblems {
 		a.problem(a.name, "and %d more", more)
 	}
-	if err != nil && !(errors.Is(err, fetch.ErrIncomplete) && len(r.Problems) > 0) {
+	switch {
+	case err == nil:
+	case !errors.Is(err, fetch.ErrIncomplete):
+		a.fail(a.name, err)
+	case len(r.Problems) == 0 && r.Undone > 0: // the logger has said so
+		a.write(a.err, "hint: -delete-unproven deletes them")
+	case len(r.Problems) == 0:
 		a.fail(a.name, err)
 	}
 	if r.QuitUnknown {
@@ -227,7 +233,7 @@ type logHandler struct {
 }
 
 // reportedAnyway are records of which the Report has the same.
-var reportedAnyway = map[string]bool{"message left on the server": true, "message refused": true}
+var reportedAnyway = map[string]bool{"message left on the server": true, "message refused": true, "message not deleted": true}
 
 // Enabled implements slog.Handler.
 func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
