@@ -94,8 +94,8 @@ func TestNextPanics(t *testing.T) {
 	}
 }
 
-// TestUnaskedWithinATurn has a server say more than it was asked, between the lines of one turn: it is taken for no answer.
-func TestUnaskedWithinATurn(t *testing.T) {
+// TestUnsolicitedDataWithinLease has a server say more than it was asked, between the lines of one turn: it is taken for no answer.
+func TestUnsolicitedDataWithinLease(t *testing.T) {
 	t.Run("login", func(t *testing.T) {
 		c := dialogue(t, &Options{AllowInsecureLogin: true}, `
 			C: CAPA

@@ -113,7 +113,7 @@ func TestBatchCutAnywhere(t *testing.T) {
 }
 
 // A batch that was left may find anything in what is still to be read, and that ends the session.
-func TestBatchLeftBeforeItsEnd(t *testing.T) {
+func TestBatchBreak(t *testing.T) {
 	for rest, want := range map[string]string{
 		"+OK\r\nthr":     "connection closed by server",
 		"three\r\n.\r\n": `RETR 3: neither +OK nor -ERR: "three"`,
@@ -135,7 +135,7 @@ func TestBatchLeftBeforeItsEnd(t *testing.T) {
 }
 
 // A server may answer what it has not read. Then nobody reads any more, and the writer must not be waited for without end.
-func TestBatchAnsweredAndNotRead(t *testing.T) {
+func TestBatchServerStopsReading(t *testing.T) {
 	unread := func(t *testing.T, timeout time.Duration) (c *pop3.Client, deleted chan error) {
 		c = pipelining(t, pop3.Options{Timeout: timeout}, func(server net.Conn) {
 			time.Sleep(time.Second)
@@ -174,7 +174,7 @@ func TestBatchAnsweredAndNotRead(t *testing.T) {
 
 // A server that answers more than it is asked may come to answer a command that is not sent yet. That must not count:
 // the message would be taken for deleted.
-func TestBatchAnsweredBeforeItIsSent(t *testing.T) {
+func TestBatchEarlyResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pipelining(t, pop3.Options{}, func(server net.Conn) {
 			server.Read(make([]byte, 1000)) // the first commands, and no others

@@ -121,7 +121,7 @@ func TestRetrAll(t *testing.T) {
 	}
 }
 
-func TestBatchLeavesTheSessionInStep(t *testing.T) {
+func TestBatchKeepsSessionInSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := batchServer(t, 500)
 		c := batchClient(t, s.Pipe(), pop3.Options{})
@@ -145,7 +145,7 @@ func TestBatchLeavesTheSessionInStep(t *testing.T) {
 	})
 }
 
-func TestBatchMessageEndsWithItsStep(t *testing.T) {
+func TestBatchMessageEndsWithIteration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := batchServer(t, 3)
 		c := batchClient(t, s.Pipe(), pop3.Options{})
@@ -206,7 +206,7 @@ func TestBatchRefusesNumbersUnsent(t *testing.T) {
 	})
 }
 
-func TestQuitAndOthersInsideABatch(t *testing.T) {
+func TestCommandsInsideBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := batchServer(t, 500)
 		c := batchClient(t, s.Pipe(), pop3.Options{})
@@ -282,7 +282,7 @@ func TestBatchRoundTrips(t *testing.T) {
 }
 
 // Quit puts out the loop of a batch that somebody else is in.
-func TestQuitBesideABatch(t *testing.T) {
+func TestQuitDuringBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := batchServer(t, 3)
 		s.Latency = 20 * time.Second
@@ -309,7 +309,7 @@ func TestQuitBesideABatch(t *testing.T) {
 }
 
 // The caller may change its slice inside the loop: what was asked for is asked for.
-func TestBatchKeepsItsNumbers(t *testing.T) {
+func TestBatchCopiesNumbers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := batchClient(t, batchServer(t, 100).Pipe(), pop3.Options{})
 		numbers, want := upTo(100), 0

@@ -143,7 +143,7 @@ func TestCapabilitiesFail(t *testing.T) {
 }
 
 // A list without end is not held in memory, though its lines be long and few.
-func TestCapabilitiesOfManyOctets(t *testing.T) {
+func TestCapabilitiesSizeLimit(t *testing.T) {
 	c := dialogue(t, nil, `
 		C: CAPA
 		S: +OK

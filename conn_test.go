@@ -137,7 +137,7 @@ func TestConnStatus(t *testing.T) {
 	}
 }
 
-func TestConnLendsItsBuffer(t *testing.T) {
+func TestConnReturnsBuffer(t *testing.T) {
 	c := connOn("+OK\r\n", "+OK\r\n")
 	for range 2 {
 		if _, _, err := c.status(); err != nil {
@@ -156,8 +156,8 @@ func TestConnReadsNothing(t *testing.T) {
 	wantError(t, err, io.ErrNoProgress)
 }
 
-// TestDetachMuch leaves more behind than a lent buffer holds.
-func TestDetachMuch(t *testing.T) {
+// TestDetachLargeBuffer leaves more behind than a lent buffer holds.
+func TestDetachLargeBuffer(t *testing.T) {
 	c := connOn("one\r\n" + strings.Repeat("x", 2*bufferSize) + "\r\n")
 	c.maxLine = 3 * bufferSize
 	_, err := c.line()

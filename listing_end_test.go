@@ -25,7 +25,7 @@ func TestCloseWhileFeeding(t *testing.T) {
 }
 
 // Close ends a listing that nobody has read from yet.
-func TestCloseOverAnIdleListing(t *testing.T) {
+func TestCloseWithOpenListing(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		c := dialogue(t, nil, `
 			C: LIST
@@ -87,7 +87,7 @@ func TestListingCut(t *testing.T) {
 }
 
 // Walking away costs one goroutine, which Close ends.
-func TestWalkingAway(t *testing.T) {
+func TestAbandonedListing(t *testing.T) {
 	for _, spilled := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			c := dialogue(t, nil, `
@@ -130,7 +130,7 @@ func TestWalkingAway(t *testing.T) {
 }
 
 // Quit and a lost connection do not take away entries that had arrived.
-func TestEntriesThatHadArrived(t *testing.T) {
+func TestReceivedEntriesSurviveClose(t *testing.T) {
 	t.Run("Quit", func(t *testing.T) {
 		bothViews(t, func(t *testing.T, byC bool) {
 			c := dialogue(t, nil, `

@@ -174,7 +174,7 @@ func TestStopWhileFeeding(t *testing.T) {
 }
 
 // Cancellation is an error, wherever it strikes.
-func TestCancelledListing(t *testing.T) {
+func TestCanceledListing(t *testing.T) {
 	t.Run("on the wire", func(t *testing.T) {
 		bothViews(t, func(t *testing.T, byC bool) {
 			c := dialogue(t, nil, `

@@ -63,7 +63,7 @@ func TestListingOfLongLines(t *testing.T) {
 }
 
 // What the feeder has in hand when a loop over All comes to the end is not delivered yet.
-func TestChannelBesideALoop(t *testing.T) {
+func TestChannelAndAllShareEntries(t *testing.T) {
 	const entries = 2 * channelRoom
 	for name, tt := range map[string]struct {
 		end   func(c *Client, l *Listing[Entry]) error
@@ -242,7 +242,7 @@ func TestSpillAnywhere(t *testing.T) {
 }
 
 // A command that was queued before the listing held the wire pokes it just the same.
-func TestSpillForOneWhoWaitedBefore(t *testing.T) {
+func TestSpillForEarlierWaiter(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		c := dialogue(t, nil, `
 			C: LIST
@@ -307,7 +307,7 @@ func countEntries[T Entry | UID](t *testing.T, c *Client, list func(context.Cont
 }
 
 // Both views take from the same entries; C may be handed to many.
-func TestManyTakers(t *testing.T) {
+func TestConcurrentConsumers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const messages = 20_000
 		srv := pop3test.NewUnstartedServer(&pop3test.Generated{N: messages, SizeOf: func(n int) int64 { return int64(n) }})
@@ -352,7 +352,7 @@ func TestManyTakers(t *testing.T) {
 }
 
 // The ids of a listing are the caller's to keep.
-func TestIDsStay(t *testing.T) {
+func TestUIDsOutliveBuffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var want []UID
 		srv := pop3test.NewUnstartedServer(&pop3test.Generated{

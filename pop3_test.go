@@ -102,8 +102,8 @@ func TestStatusLines(t *testing.T) {
 	}
 }
 
-// TestAnswers: a good +OK whose text makes no sense is a ProtocolError, and the session is in step.
-func TestAnswers(t *testing.T) {
+// TestMalformedText: a good +OK whose text makes no sense is a ProtocolError, and the session is in step.
+func TestMalformedText(t *testing.T) {
 	stat := func(c *Client) (any, error) {
 		n, size, err := c.Stat(background)
 		return [2]int64{int64(n), size}, err
@@ -313,7 +313,7 @@ func doneContext() context.Context {
 }
 
 // The largest limit is one, and a negative one is none of its own.
-func TestLimitsOfLimits(t *testing.T) {
+func TestExtremeLimits(t *testing.T) {
 	const transcript = `
 		C: LIST
 		S: +OK\r\n1 120\r\n2 200\r\n.

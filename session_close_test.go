@@ -110,7 +110,7 @@ func TestLostConnection(t *testing.T) {
 }
 
 // A connection lost over a message that nobody reads, or that is stuck in a Write, ends that turn as well.
-func TestCloseOverAnIdleMessage(t *testing.T) {
+func TestCloseWithOpenMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{StallTimeout: -1}, `
 			C: RETR 1
@@ -258,7 +258,7 @@ func TestTimeout(t *testing.T) {
 }
 
 // A server may take its time, as long as it says something.
-func TestTimeoutIsForSilence(t *testing.T) {
+func TestTimeoutRestartsOnData(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{Timeout: time.Minute}, `
 			C: RETR 1
@@ -278,7 +278,7 @@ func TestTimeoutIsForSilence(t *testing.T) {
 	})
 }
 
-func TestNegativeTimeoutIsNone(t *testing.T) {
+func TestNegativeTimeoutDisables(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{Timeout: -1}, `
 			C: NOOP

@@ -56,7 +56,7 @@ func TestContextDoneBefore(t *testing.T) {
 }
 
 // A context that ends while is looked at what has arrived unasked ends before anything is sent.
-func TestContextDoneWhileLooking(t *testing.T) {
+func TestContextDoneWhileProbing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
 			C: NOOP
@@ -69,7 +69,7 @@ func TestContextDoneWhileLooking(t *testing.T) {
 	})
 }
 
-func TestContextDoneAfterTheWrite(t *testing.T) {
+func TestContextCanceledAfterWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
 			C: DELE 1
@@ -91,7 +91,7 @@ func TestContextDoneAfterTheWrite(t *testing.T) {
 	})
 }
 
-func TestContextOfADeadlineAfterTheWrite(t *testing.T) {
+func TestContextDeadlineAfterWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
 			C: STAT
@@ -104,7 +104,7 @@ func TestContextOfADeadlineAfterTheWrite(t *testing.T) {
 }
 
 // A context that ends after its command is nobody's business.
-func TestContextDoneLater(t *testing.T) {
+func TestContextCanceledAfterCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
 			C: NOOP
@@ -162,7 +162,7 @@ func (w *watchedContext) AfterFunc(f func()) func() bool {
 }
 
 // A long-lived context must not gather what was done under it.
-func TestNothingStaysWithAContext(t *testing.T) {
+func TestContextWatchersReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
 			C: NOOP
@@ -217,7 +217,7 @@ func TestNothingStaysWithAContext(t *testing.T) {
 	})
 }
 
-func TestContextGovernsAMessage(t *testing.T) {
+func TestContextAppliesToMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
 			C: RETR 1

@@ -10,7 +10,7 @@ import (
 )
 
 // Deletions must not be lost to a forgotten Close.
-func TestQuitOverAForgottenMessage(t *testing.T) {
+func TestQuitDrainsOpenMessage(t *testing.T) {
 	const transcript = `
 		C: DELE 1
 		S: +OK
@@ -77,7 +77,7 @@ func TestQuitOverAForgottenMessage(t *testing.T) {
 }
 
 // The octets that a Writer was lent stay as they are while the rest of the message is discarded.
-func TestDiscardingLeavesTheWritersOctetsAlone(t *testing.T) {
+func TestDrainKeepsWriterBuffer(t *testing.T) {
 	for name, discard := range map[string]func(c *Client, m *Message) error{
 		"Quit":  func(c *Client, m *Message) error { return c.Quit(background) },
 		"Close": func(c *Client, m *Message) error { return errors.Join(m.Close(), c.Quit(background)) },
@@ -121,7 +121,7 @@ func (w *lateWriter) Write(p []byte) (int, error) {
 }
 
 // Quit's ctx governs its wait for the rest of a message that comes slowly, or never.
-func TestQuitGivesUpWaitingForTheRest(t *testing.T) {
+func TestQuitContextBoundsDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{Timeout: -1}, `
 			C: RETR 1
@@ -171,7 +171,7 @@ func TestQuit(t *testing.T) {
 }
 
 // However short the pause was, nothing that has arrived before QUIT says that the deletions are committed.
-func TestQuitLooksFirst(t *testing.T) {
+func TestQuitProbesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
 			C: DELE 1

@@ -33,7 +33,7 @@ func stuckIn(w io.Writer, m *Message) (written chan error) {
 	return written
 }
 
-func TestQueueIsFirstInFirstOut(t *testing.T) {
+func TestQueueIsFIFO(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
 			C: RETR 1
@@ -99,7 +99,7 @@ func TestBusy(t *testing.T) {
 }
 
 // The stall counts from the last read, not from the first.
-func TestActiveReaderIsWaitedFor(t *testing.T) {
+func TestActiveReaderDelaysBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{StallTimeout: time.Second}, `
 			C: RETR 1
@@ -124,7 +124,7 @@ func TestActiveReaderIsWaitedFor(t *testing.T) {
 }
 
 // One who waits for a slow server in Read is no idler.
-func TestSlowServerIsNoStall(t *testing.T) {
+func TestSlowServerDoesNotStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{StallTimeout: time.Second}, `
 			C: RETR 1
@@ -155,7 +155,7 @@ func TestSlowServerIsNoStall(t *testing.T) {
 	})
 }
 
-func TestSlowWriteIsAStall(t *testing.T) {
+func TestSlowWriteStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
 			C: RETR 1
@@ -198,7 +198,7 @@ func TestNegativeStallTimeoutWaits(t *testing.T) {
 }
 
 // What had arrived before a command was written is never taken for its answer.
-func TestUnaskedOctetsAreDropped(t *testing.T) {
+func TestUnsolicitedDataDiscarded(t *testing.T) {
 	t.Run("behind an answer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := dialogue(t, nil, `
@@ -272,7 +272,7 @@ func isProtocolError(err error) bool {
 	return errors.As(err, new(*ProtocolError))
 }
 
-func TestLastWords(t *testing.T) {
+func TestUnsolicitedLineReported(t *testing.T) {
 	for name, script := range map[string]string{
 		"behind an answer": `
 			C: NOOP

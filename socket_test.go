@@ -86,8 +86,8 @@ var transports = map[string]func(t *testing.T) (client, server net.Conn){
 	},
 }
 
-// TestConnUnasked has octets arrive while nothing was asked: they are no answer, and are reported.
-func TestConnUnasked(t *testing.T) {
+// TestConnUnsolicited has octets arrive while nothing was asked: they are no answer, and are reported.
+func TestConnUnsolicited(t *testing.T) {
 	for name, pair := range transports {
 		for _, test := range []struct{ name, unasked, last string }{
 			{"a line", "-ERR autologout\r\n", `"-ERR autologout"`},
@@ -131,8 +131,8 @@ func TestConnUnasked(t *testing.T) {
 	})
 }
 
-// TestConnUnaskedInOneWrite has them arrive together with the answer before.
-func TestConnUnaskedInOneWrite(t *testing.T) {
+// TestUnsolicitedDataInOneWrite has them arrive together with the answer before.
+func TestUnsolicitedDataInOneWrite(t *testing.T) {
 	var log bytes.Buffer
 	c := dialogue(t, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, `
 		C: NOOP
@@ -148,7 +148,7 @@ func TestConnUnaskedInOneWrite(t *testing.T) {
 	}
 }
 
-func TestConnUnaskedWithoutEnd(t *testing.T) {
+func TestUnsolicitedDataWithoutEnd(t *testing.T) {
 	c := connOn(strings.Repeat("+OK\r\n", 1<<19))
 	err := c.discardUnsolicited()
 	if protocol := new(ProtocolError); !errors.As(err, &protocol) {
@@ -156,7 +156,7 @@ func TestConnUnaskedWithoutEnd(t *testing.T) {
 	}
 }
 
-func TestConnLastWords(t *testing.T) {
+func TestConnUnsolicitedLineReported(t *testing.T) {
 	for name, pair := range transports {
 		t.Run(name, func(t *testing.T) {
 			client, server := pair(t)
@@ -192,8 +192,8 @@ func TestConnHangsUpUnderTLS(t *testing.T) {
 	}
 }
 
-// TestConnReadsBehindAWriter: crypto/tls sends an alert from within Read, for which it waits until a batch's writer is done.
-func TestConnReadsBehindAWriter(t *testing.T) {
+// TestReadWhileWriterBlocked: crypto/tls sends an alert from within Read, for which it waits until a batch's writer is done.
+func TestReadWhileWriterBlocked(t *testing.T) {
 	client, server := net.Pipe()
 	secure, end := overTLS(t, client, server)
 	go func() {
@@ -219,8 +219,8 @@ func (c trickle) Read(p []byte) (int, error) {
 	return c.Conn.Read(p[:1])
 }
 
-// TestConnOfARecordThatTrickles: what comes slowly is no silence, though a batch gets nothing of a record before its last octet.
-func TestConnOfARecordThatTrickles(t *testing.T) {
+// TestSlowTLSRecord: what comes slowly is no silence, though a batch gets nothing of a record before its last octet.
+func TestSlowTLSRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text := strings.Repeat("line\r\n", 20)
 		srv := pop3test.NewUnstartedServer(pop3test.Messages(text, text))
@@ -262,8 +262,8 @@ func (timeless) SetDeadline(time.Time) error      { return errors.ErrUnsupported
 func (timeless) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
 func (timeless) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
 
-// TestTimeless has a connection whose deadlines are not supported: the timeout is kept, and a look at what has arrived waits for nothing.
-func TestTimeless(t *testing.T) {
+// TestNoDeadlines has a connection whose deadlines are not supported: the timeout is kept, and a look at what has arrived waits for nothing.
+func TestNoDeadlines(t *testing.T) {
 	const timeout = 30 * time.Second
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &Options{Timeout: timeout}, timeless{pop3test.Play(t, `
@@ -335,8 +335,8 @@ func (drip) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// TestProbeEnds: a look does not last longer because something keeps arriving.
-func TestProbeEnds(t *testing.T) {
+// TestProbeBounded: a look does not last longer because something keeps arriving.
+func TestProbeBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connOn()
 		c.sock = socket.New(drip{}, time.Minute)

@@ -85,8 +85,8 @@ type prompts struct{}
 func (prompts) Start() (string, []byte, error) { return "X-PROMPTS", nil, nil }
 func (prompts) Next([]byte) ([]byte, error)    { return []byte("answer"), nil }
 
-// TestEnemies is about servers that send without end, or nonsense. Each must lead to a clear error, after a bounded number of octets.
-func TestEnemies(t *testing.T) {
+// TestHostileServers is about servers that send without end, or nonsense. Each must lead to a clear error, after a bounded number of octets.
+func TestHostileServers(t *testing.T) {
 	const limit = 16384 + 64<<10 + 4096 // MaxLineLength, a buffer, a block
 	greeted := func(t *testing.T, c *pop3.Client, err error) *pop3.Client {
 		t.Helper()
