@@ -186,7 +186,7 @@ func (c *Conn) probeRaw(p []byte) (int, error) {
 // A readAhead is a Read in a goroutine of its own. It may block for any time, also if the connection ignores its deadlines.
 type readAhead struct {
 	done chan struct{} // closed when the fields below are set
-	buf  [512]byte
+	buf  [2048]byte
 	data []byte // of buf, not yet taken
 	err  error
 }
@@ -200,19 +200,19 @@ func (c *Conn) probe(p []byte) (int, error) {
 		}
 		go c.ahead.read(c.Conn)
 	}
-	select {
-	case <-c.ahead.done:
+	if c.arrived() {
 		return c.take(p)
-	default:
 	}
 	timer := time.NewTimer(probeWait)
 	defer timer.Stop()
 	select {
 	case <-c.ahead.done:
-		return c.take(p)
 	case <-timer.C:
-		return 0, os.ErrDeadlineExceeded
 	}
+	if c.arrived() { // also if both were ready
+		return c.take(p)
+	}
+	return 0, os.ErrDeadlineExceeded
 }
 
 func (a *readAhead) read(r io.Reader) {
@@ -262,12 +262,8 @@ func (c *Conn) take(p []byte) (int, error) {
 	return n, a.err
 }
 
-// Arrived reports whether a Read that a probe started has returned since, so that there is something to read without
-// waiting.
-func (c *Conn) Arrived() bool {
-	if c.ahead == nil {
-		return false
-	}
+// arrived reports whether the Read that a probe started has returned.
+func (c *Conn) arrived() bool {
 	select {
 	case <-c.ahead.done:
 		return true
