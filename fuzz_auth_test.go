@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"regexp"
 	"slices"
@@ -43,9 +44,14 @@ func authSlowly(h *hearing, name string, initial []byte, responses []string, may
 	if !mechanismName.MatchString(name) || !mayShow && slices.Contains([]string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}, name) {
 		return slowExchange{end: unsent}
 	}
-	say := func(line string) {
+	say := func(line string) bool {
+		if len(x.lines) > 0 && h.probe() == io.EOF {
+			x.end, x.err = broken, io.ErrUnexpectedEOF
+			return false
+		}
 		x.lines = append(x.lines, line+"\r\n")
 		h.send()
+		return true
 	}
 	waiting := initial != nil // the initial response is not sent yet
 	line := "AUTH " + name
@@ -71,7 +77,9 @@ func authSlowly(h *hearing, name string, initial []byte, responses []string, may
 			return x
 		case waiting:
 			waiting = false
-			say(in64(string(initial)))
+			if !say(in64(string(initial))) {
+				return x
+			}
 			continue
 		case word == "+OK":
 			x.end = success
@@ -84,11 +92,15 @@ func authSlowly(h *hearing, name string, initial []byte, responses []string, may
 			cancel = len(responses) == 0
 		}
 		if !cancel {
-			say(in64(responses[0]))
+			if !say(in64(responses[0])) {
+				return x
+			}
 			responses = responses[1:]
 			continue
 		}
-		say("*")
+		if !say("*") {
+			return x
+		}
 		word, _, err = h.status()
 		switch {
 		case err != nil:

@@ -84,8 +84,8 @@ func (c *Client) auth(h *lease, name string, initial []byte, mech SASL) error {
 				return err
 			}
 		}
-		if err := c.s.conn.send(base64.StdEncoding.EncodeToString(response), hidden); err != nil {
-			return c.s.fail(h, err)
+		if err := x.send(base64.StdEncoding.EncodeToString(response), hidden); err != nil {
+			return err
 		}
 	}
 }
@@ -122,6 +122,19 @@ func (x *exchange) start(initial []byte) (unsent bool, err error) {
 	}
 	x.c.s.wrote(x.h)
 	return unsent, nil
+}
+
+// send writes a line of the exchange other than the first. Data that has arrived since the challenge is unsolicited: a success
+// must not be taken for the response to a line that has not been sent.
+func (x *exchange) send(line, shown string) error {
+	err := x.c.s.conn.discardUnsolicited()
+	if err == nil {
+		err = x.c.s.conn.send(line, shown)
+	}
+	if err != nil {
+		return x.c.s.fail(x.h, err)
+	}
+	return nil
 }
 
 // respond asks the mechanism for the response to a challenge. An error has ended the exchange.
@@ -179,8 +192,8 @@ func (x *exchange) consult(fn func()) error {
 
 // cancel cancels the exchange because of cause, and joins the server's response to it.
 func (x *exchange) cancel(cause error) error {
-	if err := x.c.s.conn.send("*", "*"); err != nil {
-		return errors.Join(cause, x.c.s.fail(x.h, err))
+	if err := x.send("*", "*"); err != nil {
+		return errors.Join(cause, err)
 	}
 	text, err := x.c.s.answer(x.h, x.shown)
 	refused := new(ServerError)
