@@ -47,7 +47,7 @@ type conn struct {
 
 	maxLine     int
 	lastLine    string    // the last line that came unasked, for the error if the server closes on it
-	idle        time.Time // when the last response ended
+	idle        time.Time // since when nothing has been received
 	messageSize int64     // octets of a message, as the batches so far make one expect; 0 if unknown
 	logger      *slog.Logger
 	transcript
@@ -209,6 +209,7 @@ func (c *conn) fill() error {
 		err = c.sock.StopWatchdog(err)
 		c.w += n
 		if n > 0 {
+			c.idle = time.Now()
 			return nil
 		}
 		if err != nil {
@@ -234,7 +235,6 @@ func (c *conn) returnBuffer() {
 		buffers.Put((*[bufferSize]byte)(c.buf))
 	}
 	c.buf, c.r, c.w = nil, 0, 0
-	c.idle = time.Now()
 }
 
 // detach abandons the current buffer, which a caller's Write may still be using, and moves unread data to a new one.
