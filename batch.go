@@ -196,8 +196,8 @@ func (b *batch) window() int {
 	switch w := min(knownWindow+2*b.done, maxWindow); {
 	case !b.bodies:
 		return w
-	case !b.known:
-		return firstWindow
+	case !b.known: // all messages so far were refused
+		return max(firstWindow, min(2*b.done, maxWindow))
 	default:
 		return max(minWindow, int(min(int64(w), windowOctets/max(b.size, 1))))
 	}
