@@ -23,6 +23,10 @@ const (
 	windowOctets = 4 << 20
 )
 
+// idleAfter is how long after a write the server may have answered everything and sent something unsolicited. More commands
+// are then written only after all responses have been read and the connection has been probed, which costs a round trip.
+const idleAfter = time.Second
+
 // RetrAll retrieves messages in the given order, pipelining the commands if the server advertises PIPELINING (RFC 2449, section
 // 6.6).
 //
@@ -128,6 +132,8 @@ type batch struct {
 	size    int64 // of a message, in octets, as expected from those seen
 	known   bool  // a message has been seen completely
 	stopped bool
+	wrote   time.Time   // when the writer last wrote
+	settles bool        // the writer waits for the probe that follows the last response; see idleAfter
 	sentAt  []time.Time // of the commands in flight, in a ring, if the session is observed
 }
 
@@ -210,9 +216,10 @@ func (b *batch) writeAhead() {
 	var lines []byte
 	for {
 		b.mu.Lock()
-		for !b.stopped && b.issued-b.done > b.window()/2 {
+		for !b.stopped && (b.settles || b.issued-b.done > b.window()/2) {
 			b.room.Wait()
 		}
+		b.wrote = time.Now()
 		first := b.issued
 		if !b.stopped {
 			b.issued = max(first, min(b.done+b.window(), len(b.numbers)))
@@ -249,8 +256,10 @@ func (b *batch) answer(number int, m *Message) error {
 		b.issued++
 		text, err = b.s.ask(&b.lease, command, command)
 	} else {
-		b.expect(command)
-		text, err = b.s.answer(&b.lease, command)
+		if err = b.settle(command); err == nil {
+			b.expect(command)
+			text, err = b.s.answer(&b.lease, command)
+		}
 		if err != nil || !b.bodies {
 			b.s.observed(&b.lease, err)
 		}
@@ -267,6 +276,26 @@ func (b *batch) answer(number int, m *Message) error {
 		b.s.park(&b.lease)
 	}
 	return err
+}
+
+// settle probes the connection if the writer waits for that, and lets it go on.
+func (b *batch) settle(command string) error {
+	b.mu.Lock()
+	due := b.settles && b.done == b.issued
+	b.mu.Unlock()
+	if !due {
+		return nil
+	}
+	b.lease.probe = true
+	if err := b.s.ready(&b.lease, command); err != nil {
+		return err
+	}
+	b.lease.event = observation{}
+	b.mu.Lock()
+	b.settles = false
+	b.mu.Unlock()
+	b.room.Signal()
+	return nil
 }
 
 // expect prepares for the response to a command that was sent ahead.
@@ -311,6 +340,9 @@ func (b *batch) answered() (asked bool) {
 	b.mu.Lock()
 	b.done++
 	asked = b.done <= b.issued
+	if b.written != nil && b.issued < len(b.numbers) && time.Since(b.wrote) > idleAfter {
+		b.settles = true
+	}
 	b.mu.Unlock()
 	b.room.Signal()
 	return asked
