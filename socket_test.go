@@ -59,17 +59,22 @@ func answerOne(conn net.Conn, answer string) {
 	io.WriteString(conn, answer)
 }
 
-// overTLS puts TLS over two connected ends.
-func overTLS(t *testing.T, client, server net.Conn) (*tls.Conn, *tls.Conn) {
+// serverTLS is a server's TLS configuration, with a certificate that no client trusts.
+func serverTLS(t *testing.T) *tls.Config {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	must(t, err)
-	own := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+}
+
+// overTLS puts TLS over two connected ends.
+func overTLS(t *testing.T, client, server net.Conn) (*tls.Conn, *tls.Conn) {
+	t.Helper()
 	c := tls.Client(client, &tls.Config{InsecureSkipVerify: true})
-	s := tls.Server(server, &tls.Config{Certificates: []tls.Certificate{own}})
+	s := tls.Server(server, serverTLS(t))
 	shaken := make(chan error)
 	go func() { shaken <- s.Handshake() }()
 	must(t, c.Handshake())
