@@ -1,7 +1,8 @@
 // Package faults tries to break the promises of package pop3: with connections that are cut, reset and stalled at every
 // octet, of the plain session and of TLS, with servers killed in the middle of a command, with random commands checked
-// against a model, with hostile servers, and with many sessions at once; and those of package fetch, with processes that are
-// killed while they fetch. It consists of tests alone.
+// against a model, with hostile servers, with many sessions at once, with user code that blocks, panics or exits wherever it
+// is called, with data at each point where none is expected, and with Close and canceled contexts while commands wait; and
+// those of package fetch, with processes that are killed while they fetch. It consists of tests alone.
 //
 //	go test -race -short ./...            # half a minute
 //	go test ./...                         # minutes: every octet, 10,000 sessions twice, 32 messages of 1 GiB

@@ -1,0 +1,9 @@
+//go:build !unix
+
+package faults
+
+import "net"
+
+const canSeeArrivals = false
+
+func arrived(*net.TCPConn, int) {}

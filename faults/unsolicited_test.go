@@ -1,0 +1,383 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-5b1d5243/pop3"
+)
+
+// says wants an answer.
+func says(want string) func(string, error) error {
+	return func(text string, err error) error {
+		if err == nil && text != want {
+			err = brokenf("the answer is %q, want %q", text, want)
+		}
+		return err
+	}
+}
+
+// refusedWith wants a refusal.
+func refusedWith(err error, text string) error {
+	var no *pop3.ServerError
+	switch {
+	case err == nil:
+		return brokenf("no refusal, want %q", text)
+	case errors.As(err, &no) && no.Text == text:
+		return nil
+	case no != nil:
+		return brokenf("refused with %q, want %q", no.Text, text)
+	}
+	return err
+}
+
+// reads wants a message.
+func reads(m *pop3.Message, err error) error {
+	if err != nil {
+		return err
+	}
+	text, err := io.ReadAll(m)
+	if want := drop[m.Number-1]; err == nil && string(text) != want {
+		err = brokenf("message %d reads %q, want %q", m.Number, text, want)
+	}
+	return err
+}
+
+// readsAll wants messages, of which those that are not in the drop are refused.
+func readsAll(pause func(), messages iter.Seq2[*pop3.Message, error], numbers ...int) error {
+	n := 0
+	for m, err := range messages {
+		switch {
+		case err != nil:
+			return err
+		case n == len(numbers) || m.Number != numbers[n]:
+			return brokenf("the batch yields message %d", m.Number)
+		case m.Number > len(drop):
+			_, err = io.ReadAll(m)
+			err = refusedWith(err, fmt.Sprint("no message ", m.Number))
+		default:
+			err = reads(m, nil)
+		}
+		if err != nil {
+			return err
+		}
+		n++
+		pause()
+	}
+	if n < len(numbers) {
+		return brokenf("the batch ends after %d messages", n)
+	}
+	return nil
+}
+
+// route is how a client is connected.
+type route struct {
+	name    string
+	bubble  bool // over net.Pipe; otherwise over TCP
+	tls     bool // from the first octet
+	connect func(route net.Conn, opts *pop3.Options) (*pop3.Client, error)
+}
+
+func given(conn net.Conn, opts *pop3.Options) (*pop3.Client, error) {
+	return pop3.NewClient(background, conn, opts)
+}
+
+func dialedTLS(conn net.Conn, opts *pop3.Options) (*pop3.Client, error) {
+	opts.Dialer = dialed{conn}
+	return pop3.DialTLS(background, "localhost", opts)
+}
+
+func givenTLS(conn net.Conn, opts *pop3.Options) (*pop3.Client, error) {
+	return pop3.NewClient(background, tls.Client(conn, opts.TLSConfig), opts)
+}
+
+var routes = []route{
+	{"pipe", true, false, given},
+	{"TLS on a pipe", true, true, dialedTLS},
+	{"a tls.Conn on a pipe", true, true, givenTLS},
+	{"TCP", false, false, given},
+	{"TCP in blocking mode", false, false, func(conn net.Conn, opts *pop3.Options) (*pop3.Client, error) {
+		file, err := conn.(*net.TCPConn).File()
+		if err != nil {
+			return nil, err
+		}
+		file.Fd()
+		file.Close()
+		return given(conn, opts)
+	}},
+	{"TCP in a wrapper", false, false, func(conn net.Conn, opts *pop3.Options) (*pop3.Client, error) {
+		return given(struct{ net.Conn }{conn}, opts)
+	}},
+	{"TLS", false, true, dialedTLS},
+	{"a tls.Conn", false, true, givenTLS},
+}
+
+// unasked is what a server says though nothing was asked.
+var unasked = []string{
+	"+OK 1 1\r\n",
+	"-ERR Disconnected for inactivity\r\n",
+	"+OK still there?\r\nSubject: no message\r\n.\r\n",
+	"-ERR cut",
+	"\r\n",
+	"+ \r\n",
+}
+
+// lineByLine is a connection of which each Read returns a line at most, as if it were a packet.
+type lineByLine struct {
+	net.Conn
+	rest []byte
+}
+
+func (c *lineByLine) Read(p []byte) (int, error) {
+	if len(c.rest) == 0 {
+		buf := make([]byte, 4096)
+		n, err := c.Conn.Read(buf)
+		if c.rest = buf[:n]; err != nil {
+			return 0, err
+		}
+	}
+	line := c.rest
+	if i := bytes.IndexByte(line, '\n'); i >= 0 {
+		line = line[:i+1]
+	}
+	n := copy(p, line)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+// visit is a session with something unasked in it.
+type visit struct {
+	route
+	steps      []step
+	pipelining bool // the server lists it
+	text       string
+	closes     bool
+	at         int  // the point at which it comes
+	attached   bool // it comes in one write with an answer, and is read by itself
+}
+
+func (v visit) String() string {
+	return fmt.Sprintf("%s, pipelining %v: %q at %d (closes: %v, attached: %v)", v.route.name, v.pipelining, v.text, v.at, v.closes, v.attached)
+}
+
+// journal counts what is logged.
+type journal struct {
+	mu sync.Mutex
+	n  int
+}
+
+func (j *journal) Enabled(context.Context, slog.Level) bool { return true }
+func (j *journal) WithAttrs([]slog.Attr) slog.Handler       { return j }
+func (j *journal) WithGroup(string) slog.Handler            { return j }
+func (j *journal) Handle(_ context.Context, r slog.Record) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if r.Level >= slog.LevelWarn {
+		j.n++
+	}
+	return nil
+}
+
+// play makes the visit, and reports whether the point was reached.
+func (v visit) play(t *testing.T) (reached bool) {
+	t.Helper()
+	s := &idler{pipelining: v.pipelining, config: serverTLS()}
+	if v.attached {
+		s.behind, s.more, s.closes = v.at, v.text, v.closes
+	}
+	client, server := net.Pipe()
+	if !v.bubble {
+		client, server = tcpPair(t)
+	}
+	defer client.Close()
+	s.raw, s.conn = server, server
+	if v.tls {
+		s.conn = tls.Server(server, s.config)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.serve()
+	}()
+	defer func() {
+		client.Close()
+		server.Close()
+		<-done
+	}()
+	log := new(journal)
+	opts := &pop3.Options{AllowInsecureLogin: true, TLSConfig: &tls.Config{InsecureSkipVerify: true}, Logger: slog.New(log)}
+	conn := client
+	if v.attached {
+		conn = &lineByLine{Conn: client}
+	}
+	var c *pop3.Client
+	connecting := start(func() (err error) { c, err = v.connect(conn, opts); return err })
+	if !connecting.ends(t, fmt.Sprintf("%v: connecting", v)) || connecting.err != nil {
+		t.Errorf("%v: %v", v, connecting.err)
+		return false
+	}
+	defer func() { start(c.Close).ends(t, fmt.Sprintf("%v: Close", v)) }()
+
+	points := 0
+	pause := func() {
+		if points++; points == v.at && !v.attached {
+			reached = true
+			v.interrupt(s, client)
+		}
+		if reached || v.attached {
+			time.Sleep(time.Millisecond) // the pause after which a client must look
+		}
+	}
+	within := pause
+	if v.pipelining { // within a batch something is outstanding
+		within = func() {}
+	}
+	for _, step := range v.steps {
+		pause()
+		call := start(func() error { return step.do(c, within) })
+		if !call.ends(t, fmt.Sprintf("%v: %s", v, step.name)) {
+			return reached
+		}
+		err := call.err
+		if v.attached {
+			s.mu.Lock()
+			reached = s.happens
+			s.mu.Unlock()
+		}
+		if err != nil {
+			v.judge(t, step.name, err, reached)
+			return reached
+		}
+	}
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if last := v.attached && s.answers == v.at; reached && !last && log.n == 0 {
+		t.Errorf("%v: nobody noticed", v)
+	}
+	return reached
+}
+
+// interrupt has something said while nothing is outstanding, and returns when it has arrived.
+func (v visit) interrupt(s *idler, client net.Conn) {
+	s.rests()
+	say := func() {
+		s.say(v.text)
+		if v.closes {
+			s.hangUp()
+		}
+	}
+	if v.bubble {
+		go say()
+		synctest.Wait()
+		return
+	}
+	say()
+	octets := len(v.text)
+	if v.tls {
+		octets += recordLength - 1
+	}
+	arrived(client.(*net.TCPConn), octets)
+}
+
+// judge wants the error of a step to be that of a session that is closed, with what was said last.
+func (v visit) judge(t *testing.T, step string, err error, reached bool) {
+	t.Helper()
+	lines := strings.Fields(v.text)
+	last := ""
+	if len(lines) > 0 {
+		last = lines[len(lines)-1]
+	}
+	switch {
+	case errors.As(err, new(*broken)):
+		t.Errorf("%v: %s: %v", v, step, err)
+	case !reached || !v.closes:
+		t.Errorf("%v: %s: %v", v, step, err)
+	case errors.As(err, new(*pop3.ServerError)):
+		t.Errorf("%v: %s: taken for an answer: %v", v, step, err)
+	case !errors.Is(err, pop3.ErrClosed) && !errors.Is(err, io.ErrUnexpectedEOF):
+		t.Errorf("%v: %s: %v", v, step, err)
+	case !strings.Contains(err.Error(), last):
+		t.Errorf("%v: %s: %v lacks what the server said last", v, step, err)
+	}
+}
+
+// TestUnsolicited has a server say something at every point where nothing is outstanding. It is never taken for an answer.
+func TestUnsolicited(t *testing.T) {
+	visits := 0
+	for _, scene := range []struct {
+		name       string
+		steps      []step
+		pipelining bool
+		clear      bool // at first
+	}{
+		{"by hand", byHand, false, false},
+		{"PASS first", passFirst, false, false},
+		{"AUTH first", byAuth, false, false},
+		{"QUIT first", quitFirst, false, false},
+		{"login", byLogin, false, false},
+		{"behind STLS", behindSTLS, false, true},
+		{"reading", reading, false, false},
+		{"one by one", deleting, false, false},
+		{"sent ahead", deleting, true, false},
+	} {
+		t.Run(scene.name, func(t *testing.T) {
+			for _, route := range routes {
+				if route.tls && scene.clear || !route.bubble && !canSeeArrivals {
+					continue
+				}
+				t.Run(route.name, func(t *testing.T) {
+					for _, text := range unasked {
+						for _, closes := range []bool{false, true} {
+							for _, attached := range []bool{false, true} {
+								if attached && (!route.bubble || route.tls) {
+									continue
+								}
+								v := visit{route: route, steps: scene.steps, pipelining: scene.pipelining, text: text, closes: closes, attached: attached}
+								v.everywhere(t, &visits)
+							}
+						}
+					}
+				})
+			}
+		})
+	}
+	t.Logf("%d visits", visits)
+}
+
+// everywhere makes the visit with each point in turn.
+func (v visit) everywhere(t *testing.T, visits *int) {
+	t.Helper()
+	every := 1
+	if testing.Short() {
+		every = 9
+	}
+	enough := 1
+	if v.attached {
+		enough = 3 // CAPA and STLS have nothing attached
+	}
+	missed := 0
+	for v.at = 1 + *visits%every; missed < enough && !t.Failed(); v.at += every {
+		*visits++
+		reached := false
+		if v.bubble {
+			synctest.Test(t, func(t *testing.T) { reached = v.play(t) })
+		} else {
+			reached = v.play(t)
+		}
+		if missed++; reached {
+			missed = 0
+		}
+	}
+}
