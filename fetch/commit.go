@@ -3,6 +3,7 @@ package fetch
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // A batch is a number of staged messages that become durable together.
@@ -91,6 +92,7 @@ func (c *committer) send() {
 			}
 		}
 	case <-c.failed: // finish discards the batch
+	case <-c.s.kill.Done():
 	}
 }
 
@@ -127,15 +129,33 @@ func (c *committer) finish() error {
 		return nil
 	}
 	close(c.batches)
-	<-c.ended
+	if !c.wait() {
+		return sinkError(errAbandoned)
+	}
 	if c.panic != nil {
 		panic(c.panic)
 	}
-	if c.err != nil {
-		c.s.f.Sink.Discard(c.s.kill, records(c.batch.staged))
-		c.s.f.Sink.Discard(c.s.kill, c.batch.discarded)
+	if rest := append(c.batch.discarded, records(c.batch.staged)...); len(rest) > 0 { // the batch was not sent
+		c.s.f.Sink.Discard(c.s.kill, rest)
 	}
 	return c.err
+}
+
+// wait waits for the goroutine. It gives up if the Sink or the Store does not return after the run had to end.
+func (c *committer) wait() bool {
+	select {
+	case <-c.ended:
+		return true
+	case <-c.s.kill.Done():
+	}
+	timer := time.NewTimer(abandonAfter)
+	defer timer.Stop()
+	select {
+	case <-c.ended:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 func records(staged []staged) []Record {

@@ -287,6 +287,32 @@ func TestBatchesAreBounded(t *testing.T) {
 	})
 }
 
+// TestSinkHangs has a Sink that does not obey its context. Run gives up when it must end.
+func TestSinkHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newFixture(t, mails(500)...)
+		release := make(chan bool)
+		x.Sink = sinkFunc{Sink: x.sink, commit: func(context.Context, []Record) (int, error) {
+			<-release
+			return 0, errBroken
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		begin := time.Now()
+		if _, err := x.Run(ctx); !errors.Is(err, ErrSink) || !errors.Is(err, errAbandoned) {
+			t.Errorf("Run returned %v", err)
+		}
+		if elapsed := time.Since(begin); elapsed > 80*time.Second {
+			t.Errorf("took %v", elapsed)
+		}
+		close(release)
+		synctest.Wait()
+		x.Sink = x.sink
+		x.run(nil)
+		x.delivered(upTo(500)...)
+	})
+}
+
 func TestBatchSizes(t *testing.T) {
 	large := func(n, size int) mail {
 		m := newMail(n)

@@ -132,7 +132,7 @@ func (s *session) filter(items []int32) (kept []int32, err error) {
 func (s *session) headers(items []int32, limit int, each func(e *entry, i int32, h *headerBuffer, err error) error) error {
 	s.body.progress = nil
 	k := 0
-	for m, err := range s.c.TopAll(s.kill, s.numbers(items), 0) {
+	for m, err := range s.c.TopAll(s.net, s.numbers(items), 0) {
 		if err != nil {
 			return lost(err)
 		}
@@ -219,7 +219,7 @@ func (s *session) stream(items []int32, retr retriever) (n int, err error) {
 	}
 	s.refusals = 0
 	s.hand = s.t.at(int(items[0]))
-	for m, err := range retr(s.kill, s.numbers(items)) {
+	for m, err := range retr(s.net, s.numbers(items)) {
 		if err != nil {
 			return n, lost(err)
 		}

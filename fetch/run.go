@@ -18,8 +18,9 @@ type run struct {
 	f   *Fetcher
 	log *slog.Logger
 
-	// quit is done when the run must end after the batch in hand, and kill when it must end now.
-	quit, kill context.Context
+	// quit is done when the run must end after the message in hand, net when it must receive nothing more, and kill when it must
+	// end now.
+	quit, net, kill context.Context
 
 	backoff backoff
 	taken   int              // messages that count for Policy.MaxMessages
@@ -28,6 +29,7 @@ type run struct {
 	unnamed int              // messages left by this session that have no Key, or that are not in left
 	broken  map[Key]int      // how often the connection was lost at a message
 	limit   int              // messages a session after a connection was lost, 0 if unlimited
+	lostAt  int              // the least number of messages after which a connection was lost, 0 if there were too few
 	agreed  bool             // Policy.AllNew was followed
 
 	mu     sync.Mutex // guards report, and orders events
@@ -35,14 +37,23 @@ type run struct {
 }
 
 func (f *Fetcher) run(ctx context.Context) (Report, error) {
-	kill, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
+	if f.Dial == nil || f.Store == nil || f.Sink == nil {
+		return Report{}, errors.New("fetch: a Fetcher needs Dial, Store, and Sink")
+	}
+	kill, cancelKill := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelKill()
+	net, cancelNet := context.WithCancel(kill)
+	defer cancelNet()
 	defer context.AfterFunc(ctx, func() {
-		if sleep(kill, orDefault(f.Grace, 10*time.Second)) {
-			cancel()
+		if sleep(kill, f.grace()/2) {
+			cancelNet()
+		}
+		if sleep(kill, f.grace()/2) {
+			cancelKill()
 		}
 	})()
-	r := newRun(f, ctx, kill)
+	r := newRun(f, ctx)
+	r.net, r.kill = net, kill
 	begin := time.Now()
 	err := r.sessions()
 	r.mu.Lock()
@@ -53,9 +64,11 @@ func (f *Fetcher) run(ctx context.Context) (Report, error) {
 	return report, err
 }
 
-func newRun(f *Fetcher, quit, kill context.Context) *run {
+func (f *Fetcher) grace() time.Duration { return orDefault(f.Grace, 10*time.Second) }
+
+func newRun(f *Fetcher, quit context.Context) *run {
 	r := &run{
-		f: f, log: f.Logger, quit: quit, kill: kill, backoff: newBackoff(f.Retry),
+		f: f, log: f.Logger, quit: quit, net: quit, kill: quit, backoff: newBackoff(f.Retry),
 		left: make(map[Key]struct{}), broken: make(map[Key]int),
 	}
 	if r.log == nil {
@@ -211,7 +224,7 @@ func (r *Report) add(problem *MessageError) {
 func (f *Fetcher) plan(ctx context.Context, c *pop3.Client) ([]Step, error) {
 	quiet := *f
 	quiet.Progress = nil
-	r := newRun(&quiet, ctx, ctx)
+	r := newRun(&quiet, ctx)
 	s := &session{run: r, c: c}
 	if err := s.list(); err != nil {
 		return nil, r.verdict(err)

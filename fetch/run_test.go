@@ -179,6 +179,56 @@ func (d *maildrop) mailAt(line string) mail {
 	return d.mails[n-1]
 }
 
+// TestConnectionLostOnce must not limit the sessions after it.
+func TestConnectionLostOnce(t *testing.T) {
+	x := newFixture(t, mails(2000)...)
+	x.Policy.Delete = true
+	x.drop.hook = func(session int, line string) *response {
+		if session == 1 && line == "UIDL" {
+			return &response{hangUp: true}
+		}
+		return nil
+	}
+	if report := x.run(nil); report.Sessions > 7 || report.Deleted != 2000 {
+		t.Errorf("%+v", report)
+	}
+	x.left()
+}
+
+// TestFirstFetchOverABadLine fetches many messages over a connection that is lost every 500 commands.
+func TestFirstFetchOverABadLine(t *testing.T) {
+	for _, deletes := range []bool{false, true} {
+		x := newFixture(t, mails(5000)...)
+		x.Policy.Delete = deletes
+		x.Progress = nil
+		commands := 0
+		x.drop.hook = func(session int, line string) *response {
+			if line == "USER joe" {
+				commands = 0
+			}
+			if commands++; commands == 500 {
+				return &response{hangUp: true}
+			}
+			return nil
+		}
+		report := x.run(nil)
+		if report.Fetched != 5000 || deletes && report.Deleted != 5000 {
+			t.Errorf("%+v", report)
+		}
+		t.Logf("delete %v: %d sessions", deletes, report.Sessions)
+		x.delivered(upTo(5000)...)
+	}
+}
+
+func TestFieldsMissing(t *testing.T) {
+	x := newFixture(t)
+	for _, f := range []Fetcher{{}, {Dial: x.Dial, Store: x.Store}, {Dial: x.Dial, Sink: x.Sink}, {Store: x.Store, Sink: x.Sink}} {
+		if _, err := f.Run(t.Context()); err == nil {
+			t.Errorf("%+v: no error", f)
+		}
+	}
+}
+
 func TestRetriesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newFixture(t, mails(3)...)

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -47,45 +48,68 @@ func (r *run) session() (s *session, err error) {
 		report.Left, report.Undone, report.Skipped = len(r.left), 0, 0
 	}, Event{Kind: EventConnecting, Attempt: r.backoff.attempts + 1})
 	c, err := r.f.Dial(r.quit)
+	if c == nil && err == nil {
+		return s, of(ErrServer, errors.New("Dial returned no session"))
+	}
+	if c != nil {
+		defer c.Close()
+	}
 	if err != nil {
 		return s, dialError(err)
 	}
-	if c == nil {
-		return s, of(ErrServer, errors.New("Dial returned no session"))
-	}
 	s.c = c
-	defer c.Close()
-	s.commits = newCommitter(s)
-	r.backoff.connected(r.quit, c, time.Now())
-	r.emit(Event{Kind: EventConnected})
+	return s, s.converse()
+}
 
+// converse does what is to be done in the session.
+func (s *session) converse() error {
+	s.backoff.connected(s.quit, s.c, time.Now())
+	s.emit(Event{Kind: EventConnected})
+	s.commits = newCommitter(s)
+	err := s.plan()
+	if err == nil {
+		s.announce()
+		if err = s.prove(); err == nil {
+			err = s.receive()
+		}
+	}
+	if err != nil {
+		s.interrupted(err)
+		if !isLost(err) {
+			s.sayQuit()
+		}
+		return err
+	}
+	if err := s.remove(); err != nil {
+		s.interrupted(err)
+		return err
+	}
+	return nil
+}
+
+// plan compares the maildrop with the Store, and decides what to do.
+func (s *session) plan() error {
 	if err := s.list(); err != nil {
-		return s, err
+		return err
 	}
 	if err := s.match(); err != nil {
-		return s, err
+		return err
 	}
 	if err := s.checkAllNew(); err != nil {
-		return s, err
+		return err
 	}
 	s.decide()
-	if err := s.update(); err != nil {
-		return s, err
-	}
 	if s.f.Policy.Filter == nil {
 		s.fetch = s.withinLimits(s.fetch)
 	}
-	s.announce()
-	if err = s.prove(); err == nil {
-		err = s.receive()
-	}
-	if err == nil {
-		err = s.remove()
-	}
-	if err != nil {
-		return s, s.interrupted(err)
-	}
-	return s, nil
+	return s.update()
+}
+
+// sayQuit ends a session in which nothing is deleted.
+func (s *session) sayQuit() {
+	ctx, cancel := context.WithTimeout(s.kill, s.f.grace())
+	defer cancel()
+	s.c.Quit(ctx)
 }
 
 // list reads the listings of the maildrop.
@@ -106,19 +130,35 @@ func (s *session) announce() {
 	s.count(func(report *Report) { report.Listed, report.New = s.t.n, len(s.fetch) }, e)
 }
 
-// interrupted notes where a session was lost.
-func (s *session) interrupted(err error) error {
-	var interruption *lostError
-	if !errors.As(err, &interruption) || s.quit.Err() != nil {
-		return err
+// minLimit is what a session is limited to after a connection was lost that says nothing about how much it can bear.
+const minLimit = 16
+
+// interrupted notes where a session was lost. If messages are to be deleted, the next sessions are limited, so that one of them can
+// reach its QUIT.
+func (s *session) interrupted(err error) {
+	if !isLost(err) || s.quit.Err() != nil {
+		return
 	}
 	if s.hand != nil {
 		s.broken[s.hand.key()]++
 	}
-	if s.f.Policy.deletes() {
-		s.limit = max(1, s.received/2) // so that one session can reach its QUIT
+	switch {
+	case !s.f.Policy.deletes():
+	case s.received > minLimit || s.limit > 0 && s.received > 0:
+		if s.lostAt == 0 || s.received < s.lostAt {
+			s.lostAt = s.received
+		}
+		s.limit = max(1, s.lostAt/2)
+	default:
+		s.limit = max(minLimit, s.limit/2)
 	}
-	return err
+}
+
+// relax raises the limit after a session that has reached its QUIT.
+func (s *session) relax() {
+	if s.limit *= 4; s.lostAt > 0 {
+		s.limit = min(s.limit, max(1, s.lostAt/2))
+	}
 }
 
 // stopping reports whether nothing more is to be received.
@@ -142,7 +182,7 @@ func (s *session) remove() error {
 		numbers = append(numbers, int(s.t.at(i).number))
 	}
 	if len(numbers) == 0 {
-		s.c.Quit(s.kill) // nothing depends on it
+		s.sayQuit()
 		return nil
 	}
 	refused := map[int]error{}
@@ -194,6 +234,7 @@ func (s *session) removed(refused map[int]error) error {
 		return storeError(err)
 	}
 	s.progress = true
+	s.relax()
 	s.count(func(report *Report) {
 		report.Deleted += len(keys)
 		report.QuitUnknown = false
