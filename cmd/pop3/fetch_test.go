@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -159,16 +159,26 @@ func TestFetchRefused(t *testing.T) {
 }
 
 func TestFetchFails(t *testing.T) {
+	write := func(e *env, text string, name ...string) {
+		path := e.path(name...)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			e.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			e.Fatal(err)
+		}
+	}
+	type hook = func(e *env, srv *pop3test.Server)
 	for name, test := range map[string]struct {
-		set    func(e *env, srv *pop3test.Server)
-		status int
-		want   string
+		before  hook // before the server starts
+		started hook
+		status  int
+		want    string
 	}{
-		"wrong password": {func(e *env, _ *pop3test.Server) { e.vars["POP3_PASSWORD"] = "wrong" }, exitLogin, "login refused: PASS"},
-		"no password":    {func(e *env, _ *pop3test.Server) { e.vars["POP3_PASSWORD"] = "" }, exitUsage, "no password: set POP3_PASSWORD"},
-		"busy": {func(_ *env, s *pop3test.Server) { s.Refuse = refuse("PASS", 1, "[IN-USE] locked") }, exitServer,
-			"[IN-USE] locked"},
-		"no server": {func(_ *env, s *pop3test.Server) { s.Close() }, exitServer, "connection refused"},
+		"wrong password": {nil, func(e *env, _ *pop3test.Server) { e.vars["POP3_PASSWORD"] = "wrong" }, exitLogin, "login refused: PASS"},
+		"no password":    {nil, func(e *env, _ *pop3test.Server) { e.vars["POP3_PASSWORD"] = "" }, exitUsage, "no password: set POP3_PASSWORD"},
+		"busy":           {func(_ *env, s *pop3test.Server) { s.Refuse = refuse("PASS", 1, "[IN-USE] locked") }, nil, exitServer, "[IN-USE] locked"},
+		"no server":      {nil, func(_ *env, s *pop3test.Server) { s.Close() }, exitServer, "connection refused"},
 		"no UIDL": {func(_ *env, s *pop3test.Server) {
 			s.NoCAPA = true
 			s.Refuse = func(verb string, _ int) string {
@@ -177,25 +187,22 @@ func TestFetchFails(t *testing.T) {
 				}
 				return ""
 			}
-		}, exitUsage, "hint: -delete"},
-		"no Maildir": {func(e *env, _ *pop3test.Server) {
-			if err := os.WriteFile(e.path("Maildir"), nil, 0o600); err != nil {
-				e.Fatal(err)
-			}
-		}, exitSink, "not a directory"},
-		"damaged state": {func(e *env, s *pop3test.Server) {
-			if err := os.MkdirAll(e.path(".local", "state", "pop3"), 0o700); err != nil {
-				e.Fatal(err)
-			}
-			if err := os.WriteFile(e.path(".local", "state", "pop3", boltstore.FileName("user@"+s.Addr)), []byte("garbage"), 0o600); err != nil {
-				e.Fatal(err)
-			}
+		}, nil, exitUsage, "hint: -delete"},
+		"no Maildir": {func(e *env, _ *pop3test.Server) { write(e, "", "Maildir") }, nil, exitSink, "not a directory"},
+		"damaged state": {nil, func(e *env, s *pop3test.Server) {
+			write(e, "garbage", ".local", "state", "pop3", boltstore.FileName("user@"+s.Addr))
 		}, exitSink, "damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t)
-			srv := serve(t, nil, texts...)
-			test.set(e, srv)
+			srv := serve(t, func(s *pop3test.Server) {
+				if test.before != nil {
+					test.before(e, s)
+				}
+			}, texts...)
+			if test.started != nil {
+				test.started(e, srv)
+			}
 			e.run("fetch", "-insecure", "pop://user@"+srv.Addr, e.path("Maildir")).check(t, test.status, test.want)
 			if got := srv.Deleted(); got != nil {
 				t.Errorf("deleted %q", got)
@@ -413,117 +420,10 @@ func TestFetchQuiet(t *testing.T) {
 	e.run("fetch", "-debug", "-state", e.path("u"), "pop://user@"+srv.Addr, e.path("Maildir")).check(t, 0, "C: UIDL\n", "S: +OK")
 }
 
-func TestFetchAccounts(t *testing.T) {
-	e := newEnv(t)
-	good := serve(t, nil, texts...)
-	bad := serve(t, func(s *pop3test.Server) { s.Password = "another" }, texts...)
-	closed := serve(t, nil)
-	closed.Close()
-	e.config(fmt.Sprintf(`
-[defaults]
-password_command = "echo secret"
-
-[one]
-url = "pop://user@%s"
-dest = "%s"
-on_new = "echo $POP3_ACCOUNT $POP3_NEW ${POP3_PASSWORD-unset} >>%s"
-
-[two]
-url = "pop://user@%s"
-dest = "%s"
-keep = false
-
-[bad]
-url = "pop://user@%s"
-dest = "%s"
-
-[gone]
-url = "pop://user@%s"
-dest = "%s"
-`, good.Addr, e.path("one"), e.path("new"), good.Addr, e.path("two"), bad.Addr, e.path("bad"), closed.Addr, e.path("gone")))
-	for range 2 {
-		e.run("fetch", "one").check(t, 0, "one: ")
-	}
-	if got, err := os.ReadFile(e.path("new")); err != nil || string(got) != "one 4 unset\n" {
-		t.Errorf("on_new: %q, %v", got, err)
-	}
-	e.run("fetch", "t*").check(t, 0, "two: 4 messages fetched, 150.2 kB, 4 deleted")
-	r := e.run("fetch").check(t, exitLogin, "one: 0 messages fetched", "pop3 fetch: bad: login refused", "pop3 fetch: gone: server or network failed", "all: 0 messages")
-	if strings.Contains(r.stdout, "bad: ") {
-		t.Errorf("stdout %q", r.stdout)
-	}
-	e.run("fetch", "gone", "one").check(t, exitServer)
-	e.run("fetch", "none").check(t, exitUsage, `no account "none" in `)
-	e.run("fetch", "a:secret").check(t, exitUsage, "no such account")
-	e.run("fetch", "-auth", "xoauth2", "one").check(t, exitUsage, "token_command")
-	e.run("fetch", "-config", e.path("none"), "one").check(t, exitUsage, "no such file")
-	for _, name := range []string{"one", "two"} {
-		if got := delivered(t, e.path(name)); len(got) != 4 {
-			t.Errorf("%s: %d messages", name, len(got))
-		}
-	}
-}
-
-// POP3_PASSWORD is for one account; several accounts must not get each other's.
-func TestFetchPasswordOfOne(t *testing.T) {
-	e := newEnv(t)
-	srv := serve(t, nil, texts...)
-	e.config(fmt.Sprintf("[a]\nurl = \"pop://user@%s\"\ndest = \"%s\"\n[b]\nurl = \"pop://user@%s\"\ndest = \"%s\"\n", srv.Addr, e.path("a"), srv.Addr, e.path("b")))
-	e.run("fetch", "a").check(t, 0)
-	e.run("fetch").check(t, exitUsage, "no password")
-}
-
-// Two accounts on one host are fetched one after the other, unless the user says otherwise; those on others are not held up.
-func TestFetchSlots(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	newRunner := func(perHost int64, jobs int) *runner {
-		e := newEnv(t)
-		a, _, _ := e.app()
-		f := &runFlags{jobs: jobs, perHost: int(perHost)}
-		r, err := a.newRunner(t.Context(), "fetch", f, []string{"pop://user@" + listener.Addr().String(), e.path("x")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	one, two, other := &config.Account{Mailbox: config.Mailbox{Host: "h"}}, &config.Account{Mailbox: config.Mailbox{Host: "h"}}, &config.Account{Mailbox: config.Mailbox{Host: "i"}}
-	taken := func(r *runner, a *config.Account) bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		defer cancel()
-		release, err := r.slot(ctx, a)
-		if err == nil {
-			t.Cleanup(release)
-		}
-		return err == nil
-	}
-	r := newRunner(0, 0)
-	if !taken(r, one) || taken(r, two) || !taken(r, other) {
-		t.Error("by default one account a host")
-	}
-	r = newRunner(2, 0)
-	if !taken(r, one) || !taken(r, two) {
-		t.Error("-per-host 2")
-	}
-	r = newRunner(2, 1)
-	if !taken(r, one) || taken(r, other) {
-		t.Error("-j 1")
-	}
-	if taken(r, two) { // it waits for a job, and must give its host back
-		t.Error("-j 1, same host")
-	}
-}
-
 // A connection that is lost in the middle is opened again.
 func TestFetchReconnects(t *testing.T) {
 	e := newEnv(t)
-	var srv *pop3test.Server
-	srv = serve(t, func(s *pop3test.Server) {
-		s.Refuse = before("RETR", 3, func() { srv.CloseClientConnections() })
-	}, texts...)
+	srv := serve(t, func(s *pop3test.Server) { s.Refuse = before("RETR", 3, s.CloseClientConnections) }, texts...)
 	e.run("fetch", "pop://user@"+srv.Addr, e.path("Maildir")).check(t, 0, "4 messages fetched", "connection lost")
 	if got := delivered(t, e.path("Maildir")); !slices.Equal(got, lf(texts...)) {
 		t.Errorf("delivered %d", len(got))

@@ -72,17 +72,23 @@ func TestProcessSignals(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
 			e := newEnv(t)
-			var cmd *exec.Cmd
+			started := make(chan *os.Process, 1)
 			srv := serve(t, func(s *pop3test.Server) {
-				s.Refuse = before("RETR", 2, func() { cmd.Process.Signal(signal) })
+				s.Refuse = before("RETR", 2, func() { (<-started).Signal(signal) })
 				s.Latency = 20 * time.Millisecond
 				s.Pipelining = false
 			}, texts...)
 			url := "pop://user@" + srv.Addr
-			cmd = e.command(srv, "fetch", "-delete", url, e.path("Maildir"))
-			out, err := cmd.CombinedOutput()
-			if cmd.ProcessState.ExitCode() != exitInterrupted || !strings.Contains(string(out), "interrupted") {
-				t.Errorf("%v: %s", err, out)
+			cmd := e.command(srv, "fetch", "-delete", url, e.path("Maildir"))
+			var stderr syncBuffer
+			cmd.Stderr = &stderr
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			started <- cmd.Process
+			err := cmd.Wait()
+			if cmd.ProcessState.ExitCode() != exitInterrupted || !strings.Contains(stderr.String(), "interrupted") {
+				t.Errorf("%v: %s", err, stderr.String())
 			}
 			if left := len(srv.Remaining()); left+len(delivered(t, e.path("Maildir"))) != 4 || left == 0 {
 				t.Errorf("%d left, %d delivered", left, len(delivered(t, e.path("Maildir"))))
