@@ -84,44 +84,42 @@ func (b *bars) remove(old *bar) {
 func (b *bars) hide() (show func()) {
 	b.mu.Lock()
 	if b.drawn > 0 {
-		io.WriteString(b.w, b.home()+"\x1b[J")
+		io.WriteString(b.w, "\r\x1b[J")
 		b.drawn = 0
 	}
 	return b.mu.Unlock
 }
 
-// home returns what moves the cursor to the beginning of the lines.
-func (b *bars) home() string {
-	if b.drawn > 1 {
-		return fmt.Sprintf("\r\x1b[%dA", b.drawn-1)
-	}
-	return "\r"
-}
-
-// draw draws the lines over the old ones.
+// draw draws the lines over the old ones. It leaves the cursor in the first one, where the ^C that a terminal echoes moves nothing.
 func (b *bars) draw() {
 	columns, rows := b.size()
+	columns-- // the last one would wrap
 	var out strings.Builder
-	if b.drawn > 0 {
-		out.WriteString(b.home())
-	}
 	list := b.list
 	if limit := max(rows-1, 1); len(list) > limit {
 		list = list[:limit]
+	}
+	names := 0
+	for _, n := range list {
+		names = max(names, uniseg.StringWidth(n.name))
 	}
 	for i, n := range list {
 		if i > 0 {
 			out.WriteString("\n")
 		}
-		out.WriteString(n.line(columns-1) + "\x1b[K") // the last column would wrap
+		out.WriteString(n.line(columns, names) + "\x1b[K")
 	}
-	if len(list) < b.drawn {
-		out.WriteString("\x1b[J")
+	if len(list) > 1 {
+		fmt.Fprintf(&out, "\x1b[%dA", len(list)-1)
+	}
+	if len(list) > 0 || b.drawn > 0 {
+		clear := ""
+		if len(list) < b.drawn {
+			clear = "\x1b[J"
+		}
+		io.WriteString(b.w, "\r"+clear+out.String()+"\r")
 	}
 	b.drawn = len(list)
-	if out.Len() > 0 {
-		io.WriteString(b.w, out.String())
-	}
 }
 
 // A bar is the progress of one account. The package progressbar keeps the rate and the time that is left.
@@ -173,11 +171,14 @@ func (b *bar) event(e fetch.Event) {
 	}
 }
 
-// line returns the bar in at most width columns: what fits of name, percentage, bar, messages, octets, rate, and time left.
-func (b *bar) line(width int) string {
+// line returns the bar in at most width columns: what fits of name, percentage, bar, messages, octets, rate, and time left. The
+// names of all bars take up to names columns.
+func (b *bar) line(width, names int) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	name := cut(b.name, max(width/3, min(width, 8)))
+	names = min(names, max(width/3, min(width, 8)))
+	name := cut(b.name, names)
+	name += strings.Repeat(" ", max(names-uniseg.StringWidth(name), 0))
 	if b.phase != "" || b.state == nil {
 		return cut(name+" "+b.phase, width)
 	}

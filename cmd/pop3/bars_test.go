@@ -32,7 +32,7 @@ func TestBarLine(t *testing.T) {
 		3:  "wor",
 		0:  "",
 	} {
-		got := b.line(width)
+		got := b.line(width, 4)
 		if width == 79 { // rate and time left depend on the clock
 			if i := strings.Index(got, " kB"); i < 0 || !strings.HasPrefix(got, "work  42% [=") || uniseg.StringWidth(got) != 79 || !strings.Contains(got, "/s ") {
 				t.Errorf("%q", got)
@@ -52,7 +52,7 @@ func TestBarLine(t *testing.T) {
 	for _, name := range []string{"", "a", "a-very-long-name@pop.example.org:1100", "日本語のアカウント名はとても長いです", "e\u0301\u0301\u0301x"} {
 		for _, b := range []*bar{newBar(name), testBar(name)} {
 			for width := range 200 {
-				if got := b.line(width); uniseg.StringWidth(got) > width || strings.ContainsAny(got, "\r\n\x1b") {
+				if got := b.line(width, 30); uniseg.StringWidth(got) > width || strings.ContainsAny(got, "\r\n\x1b") {
 					t.Errorf("width %d: %q has %d columns", width, got, uniseg.StringWidth(got))
 				}
 			}
@@ -62,7 +62,7 @@ func TestBarLine(t *testing.T) {
 
 func TestBarPhases(t *testing.T) {
 	b := newBar("a")
-	line := func() string { return b.line(60) }
+	line := func() string { return b.line(60, 1) }
 	if line() != "a connecting" {
 		t.Errorf("%q", line())
 	}
@@ -166,7 +166,7 @@ func TestBarsDraw(t *testing.T) {
 	b.remove(one)
 	draw("pop3 fetch: a \\x1bproblem\ntwo connecting")
 	three := b.add("three")
-	draw("pop3 fetch: a \\x1bproblem\ntwo connecting\nthree connecting")
+	draw("pop3 fetch: a \\x1bproblem\ntwo   connecting\nthree connecting")
 	rows = 2
 	draw("pop3 fetch: a \\x1bproblem\ntwo connecting")
 	b.remove(two)

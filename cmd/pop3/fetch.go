@@ -54,6 +54,7 @@ func (r *runner) fetchAll(ctx context.Context) error {
 	if err := r.prepare(ctx); err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, r.interrupted)()
 	var (
 		running sync.WaitGroup
 		mu      sync.Mutex
@@ -83,6 +84,13 @@ func (r *runner) fetchAll(ctx context.Context) error {
 		return errReported(status)
 	}
 	return nil
+}
+
+// interrupted tells the user why the command does not end at once.
+func (r *runner) interrupted() {
+	if r.view.bars != nil {
+		r.view.write(r.view.err, "interrupted: ending after the batch in hand; interrupt again to end at once")
+	}
 }
 
 func add(total *fetch.Report, r fetch.Report) {

@@ -92,6 +92,9 @@ func (a *app) open(ctx context.Context, f *listFlags, operands []string) (*mailb
 	if f.debug {
 		c.Debug = &lineSplitter{emit: func(line string) { fmt.Fprintln(a.stderr, clean(line)) }}
 	}
+	if err := c.Prepare(ctx); err != nil { // the server does not wait for the user
+		return nil, err
+	}
 	if m.client, err = c.Dial(ctx); err != nil {
 		return nil, kindOfDial(err)
 	}
