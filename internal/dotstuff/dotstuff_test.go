@@ -10,8 +10,11 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/oracle"
 )
 
-// unstuffPieces has an Unstuffer take wire in pieces of the given lengths, in turn.
-func unstuffPieces(t testing.TB, wire string, lengths ...int) (text string, used int, end bool) {
+// more is data after a response. It is long enough for the response to be un-stuffed in blocks to its end.
+var more = strings.Repeat("+OK\r\n..\r\n", 12)
+
+// unstuffChunks passes wire to an Unstuffer in chunks of the given lengths, in turn.
+func unstuffChunks(t testing.TB, wire string, lengths ...int) (text string, used int, end bool) {
 	t.Helper()
 	var u Unstuffer
 	var out, b []byte
@@ -24,7 +27,7 @@ func unstuffPieces(t testing.TB, wire string, lengths ...int) (text string, used
 			t.Fatalf("Next(%q) = %d, %d, %v", given, n, taken, done)
 		}
 		if !bytes.Equal(b[taken:], given[taken:]) {
-			t.Fatalf("Next(%q) changed what it did not use to %q", given, b[taken:])
+			t.Fatalf("Next(%q) changed the bytes that it did not use to %q", given, b[taken:])
 		}
 		out = append(out, b[:n]...)
 		used += taken
@@ -39,15 +42,15 @@ func unstuffPieces(t testing.TB, wire string, lengths ...int) (text string, used
 // checkUnstuff compares with the reference.
 func checkUnstuff(t testing.TB, wire string, lengths ...int) {
 	t.Helper()
-	text, used, end := unstuffPieces(t, wire, lengths...)
+	text, used, end := unstuffChunks(t, wire, lengths...)
 	wantText, wantUsed, wantEnd := oracle.Unstuff(wire)
 	if text != wantText || used != wantUsed || end != wantEnd {
-		t.Fatalf("un-stuffing %.400q in pieces of %d: %.400q, %d, %v; want %.400q, %d, %v",
+		t.Fatalf("un-stuffing %.400q in chunks of %d: %.400q, %d, %v; want %.400q, %d, %v",
 			wire, lengths, text, used, end, wantText, wantUsed, wantEnd)
 	}
 }
 
-// checkSplits compares for the whole in one piece, in pieces of one, two and three octets, and for every split in two.
+// checkSplits compares for one chunk, for chunks of one, two and three bytes, and for every split in two.
 func checkSplits(t testing.TB, wire string) {
 	t.Helper()
 	whole := max(len(wire), 1)
@@ -78,20 +81,22 @@ func TestUnstuff(t *testing.T) {
 		{"CR CRLF line ends", "a\r\r\n..b\r\r\n.\r\n", "a\r\r\n.b\r\r\n"},
 		{"LF CR", "a\n\r.\r\n\r\n.\r\n", "a\n\r.\r\n\r\n"},
 		{"NUL and 8-bit", "\x00.\xff\r\n..\x00\r\n.\r\n", "\x00.\xff\r\n.\x00\r\n"},
-		{"blanks behind the dot", ". \r\n.\r\n", ". \r\n"},
-		{"pipelined answer behind it", "a\r\n.\r\n+OK\r\n.\r\n", "a\r\n"},
+		{"blanks after the dot", ". \r\n.\r\n", ". \r\n"},
+		{"pipelined response after it", "a\r\n.\r\n+OK\r\n.\r\n", "a\r\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			text, _, end := oracle.Unstuff(test.wire)
 			if text != test.text || !end {
-				t.Fatalf("the reference says %q, %v; want %q", text, end, test.text)
+				t.Fatalf("the reference returns %q, %v; want %q", text, end, test.text)
 			}
 			checkSplits(t, test.wire)
+			checkSplits(t, test.wire+more)
 		})
 	}
 }
 
-// TestUnstuffEverything tries every short sequence of the octets that matter, alone and behind lines that leave a hole.
+// TestUnstuffEverything tries every short sequence of the bytes that matter, alone, and in blocks after nothing, one, two
+// and nine dots have been removed.
 func TestUnstuffEverything(t *testing.T) {
 	longest := 7
 	if testing.Short() {
@@ -100,9 +105,9 @@ func TestUnstuffEverything(t *testing.T) {
 	var try func(wire string)
 	try = func(wire string) {
 		checkSplits(t, wire)
-		for _, more := range []string{"", "..\r\n..\r\n"} {
-			behind := strings.Repeat("..\r\n", 9) + wire + more
-			checkUnstuff(t, behind, len(behind))
+		for _, removed := range []int{0, 1, 2, 9} {
+			in := strings.Repeat("..\r\n", removed) + wire + more
+			checkUnstuff(t, in, len(in))
 		}
 		if len(wire) < longest {
 			for _, c := range ".\r\na" {
@@ -113,28 +118,67 @@ func TestUnstuffEverything(t *testing.T) {
 	try("")
 }
 
-// TestUnstuffInPlace moves lines of every length over holes of every size, in lines of up to eight octets and longer.
-func TestUnstuffInPlace(t *testing.T) {
-	for hole := range 20 {
-		for length := range 24 {
-			line := strings.Repeat("x", length) + "\r\n"
-			for _, end := range []string{"", "..", ".", ".\r", "\r\n", "y", "\n.\r\n", "..\r\n..\r\n.\r\n", "..a\n..b\r\n..c\r\n.d\r\n"} {
-				wire := strings.Repeat("..\r\n", hole) + ".." + line + "." + line + line + end + ".\r\n"
-				checkUnstuff(t, wire, len(wire))
-				checkUnstuff(t, wire, len(wire)-7, 7)
-				checkUnstuff(t, wire, hole+5)
+// TestUnstuffEverywhere has short sequences at every place in and across blocks, among bytes that are parts of them.
+func TestUnstuffEverywhere(t *testing.T) {
+	var sequences []string
+	for _, before := range []string{"", "\r\n", "\n", "\r\r\n", "\n\r"} {
+		for _, dots := range []string{".", "..", "..\r\n..", "..\r\n..\r\n..", "...\r\n.."} {
+			for _, after := range []string{"", "\r\n", "\r", "\n", "\x01"} {
+				sequences = append(sequences, before+dots+after)
+			}
+		}
+	}
+	for _, removed := range []int{0, 1, 2, 3, 17} {
+		start := strings.Repeat("..\r\n", removed)
+		for _, filler := range []string{"x", ".", "\r", "\n", "\r\n", "\n.", "\x0c", "\x8d\x8a\xae"} {
+			filling := strings.Repeat(filler, 200)
+			for at := range 100 {
+				for i, sequence := range sequences {
+					if (at+i)%3 > 0 { // the others are alike
+						continue
+					}
+					wire := start + filling[:at] + sequence + filling[at:150]
+					checkUnstuff(t, wire, len(wire))
+				}
 			}
 		}
 	}
 }
 
-// TestUnstuffRandom has long texts of every kind, so that each way of looking for dots is taken.
+// TestUnstuffInBlocks has data that looks like a terminator. Only one may end the fast part: the rest of a chunk would be
+// un-stuffed byte by byte.
+func TestUnstuffInBlocks(t *testing.T) {
+	for _, unit := range []string{"x", "..\r\n", ".\r\r\n", ".\ra\r\n", "\n.\r\n", "\r.\r\n", " .\r\n", "\r\n.\r", "...\r\n", "\r\n.\n", "\xe9\xff\x80\x8e\x8b\xaf\xae"} {
+		b := []byte(strings.Repeat(unit, 1000/len(unit)))
+		if _, used, _ := unstuff(b, 2, 2); len(b)-used >= 40 {
+			t.Errorf("%q: stops %d bytes before the end", unit, len(b)-used)
+		}
+	}
+}
+
+// TestUnstuffInPlace moves lines of all lengths after any number of dots has been removed.
+func TestUnstuffInPlace(t *testing.T) {
+	for removed := range 20 {
+		for length := range 24 {
+			line := strings.Repeat("x", length) + "\r\n"
+			for _, end := range []string{"", "..", ".", ".\r", "\r\n", "y", "\n.\r\n", "..\r\n..\r\n.\r\n", "..a\n..b\r\n..c\r\n.d\r\n"} {
+				wire := strings.Repeat("..\r\n", removed) + ".." + line + "." + line + line + end + ".\r\n"
+				checkUnstuff(t, wire, len(wire))
+				checkUnstuff(t, wire, len(wire)-7, 7)
+				checkUnstuff(t, wire, removed+5)
+				checkUnstuff(t, wire+more, len(wire+more))
+			}
+		}
+	}
+}
+
+// TestUnstuffRandom has long texts of several kinds.
 func TestUnstuffRandom(t *testing.T) {
 	kinds := [][]string{
 		{"a", "bcdefg", ".", "..", "\r\n", "\r\n.", "\n", "\r"},
 		{"Chapter ", " . . . . . . ", "....................", " 12\r\n", "\r\n..", "\n."},
 		{strings.Repeat("no dot in this line ", 40), "\r\n", "\r\n."},
-		{"..\r\n", "..a\r\n", ".b\r\n", "..12345\r\n", "..123456\r\n"},
+		{"..\r\n", "..a\r\n", ".b\r\n", "..12345\r\n", "..123456\r\n", "1\r\n", "1234567890\r\n", "..1234567890\r\n"},
 	}
 	rounds := 300
 	if testing.Short() {
