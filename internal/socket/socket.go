@@ -4,6 +4,7 @@ package socket
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -140,8 +141,14 @@ func (c *Conn) bound(do func([]byte) (int, error), p []byte) (int, error) {
 	return n, err
 }
 
-// Close closes the connection without waiting for the peer: below TLS, whose own Close may wait.
-func (c *Conn) Close() error {
+// Close closes the connection without waiting for the peer: below TLS, whose own Close may wait. A panic of the connection's Close is
+// returned as an error, since Close is also called in goroutines where no caller could recover it.
+func (c *Conn) Close() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the connection's Close panicked: %v", v)
+		}
+	}()
 	if t, ok := c.Conn.(*tls.Conn); ok {
 		return t.NetConn().Close()
 	}
