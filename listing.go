@@ -113,12 +113,19 @@ func (l *Listing[T]) C() <-chan T {
 }
 
 func (l *Listing[T]) feed() {
+	returned := false
+	defer func() {
+		if !returned {
+			l.end(errUserPanic) // the receiver must not wait for more
+		}
+	}()
 	for entries := l.next(nil, true); entries != nil; entries = l.next(entries, true) {
 		l.send(entries)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closeChannelLocked()
+	returned = true
 }
 
 // send sends the entries, unless the listing ends before.
