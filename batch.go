@@ -157,12 +157,12 @@ func (c *Client) beginBatch(ctx context.Context, verb string, numbers []int, bod
 	returned := false
 	defer c.s.closeOnPanic(&returned)
 	err := b.start(c)
-	returned = true
 	if err != nil {
 		c.s.release(&b.lease)
-		return nil, err
+		b = nil
 	}
-	return b, nil
+	returned = true
+	return b, err
 }
 
 func (b *batch) start(c *Client) error {

@@ -100,15 +100,13 @@ func (s *session) do(ctx context.Context, name string, fn func(h *lease) error) 
 		return err
 	}
 	returned := false
-	defer func() {
-		s.closeOnPanic(&returned)
-		s.release(h)
-	}()
+	defer s.closeOnPanic(&returned)
 	err := fn(h)
 	h.result = err
 	if err != nil && !h.observed {
 		s.observes(h, name) // it was refused before anything was sent
 	}
+	s.release(h)
 	returned = true
 	return err
 }

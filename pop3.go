@@ -172,21 +172,29 @@ func NewClient(ctx context.Context, conn net.Conn, opts *Options) (*Client, erro
 func newClient(ctx context.Context, nc net.Conn, o Options, host string, overTLS bool) (*Client, error) {
 	c := &Client{opts: o, host: host}
 	c.s = newSession(newConn(nc, &o), &o)
+	returned := false
+	defer c.s.closeOnPanic(&returned)
+	err := c.greet(ctx, overTLS)
+	returned = true
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Client) greet(ctx context.Context, overTLS bool) error {
 	h := &lease{ctx: ctx, name: "greeting", command: "greeting", sent: true}
 	if err := c.s.acquire(h); err != nil {
 		c.s.shut(err)
-		return nil, commandFailed("connecting", ctx.Err())
+		return commandFailed("connecting", ctx.Err())
 	}
-	returned := false
-	defer c.s.closeOnPanic(&returned)
 	err := c.welcome(h, overTLS)
-	returned = true
 	if err != nil {
 		c.s.fail(h, err)
-		return nil, err
+	} else {
+		c.s.release(h)
 	}
-	c.s.release(h)
-	return c, nil
+	return err
 }
 
 // welcome reads the greeting.

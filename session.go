@@ -379,23 +379,25 @@ func (s *session) closeOnPanic(returned *bool) {
 	}
 }
 
-// background runs fn in a goroutine. If user code in it panics, no caller could recover that, so the session is closed instead.
-func (s *session) background(fn func()) {
-	go func() {
-		returned := false
-		defer func() {
-			if returned {
-				return
-			}
-			if v := recover(); v != nil {
-				s.shut(fmt.Errorf("%w: %v", errUserPanic, v))
-				return
-			}
-			s.shut(errUserPanic)
-		}()
-		fn()
-		returned = true
+// background runs fn in a goroutine.
+func (s *session) background(fn func()) { go s.contain(fn) }
+
+// contain runs fn in a goroutine that the caller did not start. If user code in it panics, the caller could not recover that, so the
+// session is closed instead.
+func (s *session) contain(fn func()) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if v := recover(); v != nil {
+			s.shut(fmt.Errorf("%w: %v", errUserPanic, v))
+			return
+		}
+		s.shut(errUserPanic)
 	}()
+	fn()
+	returned = true
 }
 
 // probeGrace is how long a command that is not sent yet may go on after its ctx is done. Only user code, or a TLS record to
@@ -413,14 +415,16 @@ func (s *session) watch(h *lease) {
 // serves for as long as the commands come with the same ctx.
 func (s *session) watchLocked(h *lease) {
 	done := h.ctx.Done()
-	if done == nil || done == s.watched {
+	if done == nil || done == s.watched || s.cause != nil {
 		return
 	}
 	if s.unwatch != nil {
 		s.unwatch()
 	}
 	s.watched = done
-	s.unwatch = context.AfterFunc(h.ctx, func() { s.contextDone(done) })
+	s.unwatch = context.AfterFunc(h.ctx, func() {
+		s.contain(func() { s.contextDone(done) })
+	})
 }
 
 // contextDone is called when a watched context is done.
@@ -435,7 +439,9 @@ func (s *session) contextDone(done <-chan struct{}) {
 	case h.sent:
 		after = s.closeLocked(&commandError{h.labelLocked(), h.ctx.Err().Error(), h.ctx.Err()})
 	default:
-		time.AfterFunc(probeGrace, func() { s.abandonUnsent(h) })
+		time.AfterFunc(probeGrace, func() {
+			s.contain(func() { s.abandonUnsent(h) })
+		})
 	}
 	s.mu.Unlock()
 	after()
