@@ -247,8 +247,7 @@ func (c *Conn) await(p []byte) (int, error) {
 	}
 	select {
 	case <-c.ahead.done:
-	case <-timeout:
-		c.Close()
+	case <-timeout: // the Read ends when the caller closes the connection
 		return 0, os.ErrDeadlineExceeded
 	}
 	n, err := c.take(p)
