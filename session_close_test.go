@@ -1,11 +1,11 @@
 package pop3
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,277 +13,234 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-func TestClose(t *testing.T) {
-	for _, tt := range []struct {
-		name, transcript string
-		do               func(c *Client) error
-	}{
-		{"status", "\nC: NOOP\n!expect-close", func(c *Client) error { return c.Noop(background) }},
-		{"QUIT", "\nC: QUIT\n!expect-close", func(c *Client) error { return c.Quit(background) }},
-		{"Read", "\nC: RETR 1\nS: +OK\nS: one\n!expect-close", func(c *Client) error {
-			m, err := c.Retr(background, 1)
-			if err != nil {
-				return err
-			}
-			_, err = io.ReadAll(m)
-			return err
-		}},
-		{"Message.Close", "\nC: RETR 1\nS: +OK\nS: one\n!expect-close", func(c *Client) error {
-			m, err := c.Retr(background, 1)
-			if err != nil {
-				return err
-			}
-			return m.Close()
-		}},
-		{"All", "\nC: LIST\nS: +OK\nS: 1 2\n!expect-close", func(c *Client) error {
-			l, err := c.List(background)
-			if err != nil {
-				return err
-			}
-			for _, err = range l.All() {
-			}
-			return err
-		}},
-		{"C", "\nC: LIST\nS: +OK\nS: 1 2\n!expect-close", func(c *Client) error {
-			l, err := c.List(background)
-			if err != nil {
-				return err
-			}
-			for range l.C() {
-			}
-			return l.Err()
-		}},
-		{"write", "\n!stall", func(c *Client) error { return c.Noop(background) }},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
+// stuck connects a client that is stuck in user code at a place, until release is called; do has not returned then. It reports
+// whether the code runs under the lease, so that other calls have to wait.
+func (p callout) stuck(t *testing.T) (c *Client, release func(), held bool) {
+	end := "\n!expect-close"
+	if strings.HasSuffix(p.transcript, "!close") {
+		end = ""
+	}
+	gate := make(chan struct{})
+	block := func() { <-gate }
+	c, _ = p.visit(t, -1, end, block)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.do(c, block)
+	}()
+	time.Sleep(20 * probeWait)
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	h := c.s.holder
+	return c, func() { close(gate); <-ended }, h != nil && h.spill == nil
+}
+
+// eachStuck calls test for each place at which a holder of the lease can be stuck in user code.
+func eachStuck(t *testing.T, test func(t *testing.T, c *Client, release func())) {
+	for name, p := range callouts {
+		if name == "DebugWriter, evicted" { // needs a stall timeout
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var c *Client
-				if tt.name == "write" { // nobody reads
-					conn, server := net.Pipe()
-					go io.WriteString(server, "+OK\r\n")
-					c = connect(t, nil, conn)
-				} else {
-					c = dialogue(t, nil, tt.transcript)
+				c, release, held := p.stuck(t)
+				if !held {
+					c.Close()
+					release()
+					t.Skip("nothing has to wait")
 				}
-				ended := make(chan error, 2)
-				go func() { ended <- tt.do(c) }()
-				time.Sleep(2 * probeWait)                   // QUIT looks first
-				go func() { ended <- c.Noop(background) }() // queued
-				synctest.Wait()
-				start := time.Now()
-				must(t, c.Close())
-				wantError(t, <-ended, ErrClosed, net.ErrClosed)
-				wantError(t, <-ended, ErrClosed, net.ErrClosed)
-				must(t, c.Close())
-				wantError(t, c.Noop(background), ErrClosed)
-				if d := time.Since(start); d != 0 {
-					t.Errorf("took %v", d)
-				}
+				test(t, c, release)
 			})
 		})
 	}
 }
 
-// The running command gets the cause; those that wait and those that come later get ErrClosed wrapping it.
-func TestLostConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := dialogue(t, nil, `
-			C: NOOP
-			!wait 1s
-			!close`)
-		queued := make(chan error, 1)
-		go func() {
-			time.Sleep(time.Millisecond)
-			queued <- c.Dele(background, 1)
-		}()
-		err := c.Noop(background)
-		wantError(t, err, io.ErrUnexpectedEOF)
-		if errors.Is(err, io.EOF) || errors.Is(err, ErrClosed) {
-			t.Errorf("%v: neither an end nor closed by us", err)
+// TestCloseWhileStuck: all waiters, and all later calls, end at once, though the holder of the lease is stuck in user code.
+func TestCloseWhileStuck(t *testing.T) {
+	eachStuck(t, func(t *testing.T, c *Client, release func()) {
+		ended := make(chan error)
+		for _, call := range calls {
+			go func() { ended <- call.do(background, c) }()
 		}
-		for _, err := range []error{<-queued, c.Dele(background, 1), c.Quit(background)} {
-			wantError(t, err, ErrClosed, net.ErrClosed, io.ErrUnexpectedEOF)
-		}
+		synctest.Wait()
+		start := time.Now()
 		must(t, c.Close())
-		wantError(t, c.Noop(background), ErrClosed, io.ErrUnexpectedEOF) // the first cause stays
+		must(t, c.Close())
+		for range calls {
+			wantError(t, <-ended, ErrNotSent)
+		}
+		for name, call := range calls {
+			if err := call.do(background, c); !errors.Is(err, ErrNotSent) || name != "APOP" && !errors.Is(err, ErrClosed) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		c.TLSConnectionState()
+		c.Challenge()
+		if took := time.Since(start); took != 0 {
+			t.Errorf("took %v", took)
+		}
+		release()
 	})
 }
 
-// A connection lost over a message that nobody reads, or that is stuck in a Write, ends that turn as well.
-func TestCloseWithOpenMessage(t *testing.T) {
+// TestContextDoneWhileStuck: each waiter ends with its own context, and nothing of it is sent.
+func TestContextDoneWhileStuck(t *testing.T) {
+	eachStuck(t, func(t *testing.T, c *Client, release func()) {
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
+		defer cancel()
+		ended := make(chan error)
+		for _, call := range calls {
+			go func() { ended <- call.do(ctx, c) }()
+		}
+		for range calls {
+			wantError(t, <-ended, ErrNotSent, context.DeadlineExceeded)
+		}
+		wantError(t, c.Noop(ctx), ErrNotSent, context.DeadlineExceeded)
+		if took := time.Since(start); took != 50*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+		select {
+		case <-c.s.ended.Done():
+			t.Errorf("the session was closed: %v", c.s.err())
+		default:
+		}
+		must(t, c.Close())
+		release()
+	})
+}
+
+// TestConnectionLostWhileStuck: a waiter does not depend on the holder to learn that the session has ended.
+func TestConnectionLostWhileStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := dialogue(t, &Options{StallTimeout: -1}, `
-			C: RETR 1
-			S: +OK
-			S: one
-			!expect-close`)
-		m, err := c.Retr(background, 1)
+		c := dialogue(t, nil, "\nC: RETR 1\nS: +OK\nS: one\n!expect-close")
+		ctx, cancel := context.WithCancel(background)
+		m, err := c.Retr(ctx, 1)
 		must(t, err)
 		w := make(blockingWriter)
 		written := stuckIn(w, m)
 		queued := make(chan error, 1)
 		go func() { queued <- c.Noop(background) }()
 		synctest.Wait()
-		must(t, c.Close())
-		wantError(t, <-queued, ErrClosed)
+		start := time.Now()
+		cancel()
+		wantError(t, <-queued, ErrClosed, context.Canceled, ErrNotSent)
+		lasted(t, time.Since(start), 0)
 		close(w)
-		wantError(t, <-written, ErrClosed)
+		wantError(t, <-written, context.Canceled)
 	})
 }
 
-// closesWithin closes the client while it is in Read, and lets that return its octets all the same.
-type closesWithin struct {
-	net.Conn
-	c *Client
-}
-
-func (w *closesWithin) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
-	if w.c != nil {
-		w.c.Close()
-	}
-	return n, err
-}
-
-func TestCloseWithinARead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		conn := &closesWithin{Conn: pop3test.Play(t, `
-			S: +OK
-			C: RETR 1
-			S: +OK
-			S: one
-			!expect-close`)}
-		c := connect(t, nil, conn)
-		m, err := c.Retr(background, 1)
-		must(t, err)
-		conn.c = c
-		if n, err := m.Read(make([]byte, 100)); n != len("one\r\n") || err != nil {
-			t.Errorf("Read: %d, %v", n, err)
-		}
-		_, err = m.Read(make([]byte, 100))
-		wantError(t, err, ErrClosed)
-		wantError(t, c.Noop(background), ErrClosed)
-	})
-}
-
-func TestTimeout(t *testing.T) {
-	isTimeout := func(t *testing.T, err error) {
-		t.Helper()
-		wantError(t, err, os.ErrDeadlineExceeded)
-		if e := net.Error(nil); !errors.As(err, &e) || !e.Timeout() {
-			t.Errorf("%v is no timeout of a net.Error", err)
-		}
-	}
-	for _, tt := range []struct {
-		name, transcript string
-		do               func(c *Client) error
-	}{
-		{"status line", "\nC: NOOP\nS- +O\n!stall", func(c *Client) error { return c.Noop(background) }},
-		{"QUIT", "\nC: QUIT\n!stall", func(c *Client) error { return c.Quit(background) }},
-		{"message", "\nC: RETR 1\nS: +OK\nS: one\n!stall", func(c *Client) error {
-			m, err := c.Retr(background, 1)
-			if err != nil {
-				return err
-			}
-			_, err = io.ReadAll(m)
-			return err
-		}},
-		{"discarding", "\nC: RETR 1\nS: +OK\nS: one\n!stall", func(c *Client) error {
-			m, err := c.Retr(background, 1)
-			if err != nil {
-				return err
-			}
-			return m.Close()
-		}},
-		{"listing", "\nC: LIST\nS: +OK\nS: 1 2\n!stall", func(c *Client) error {
-			l, err := c.List(background)
-			if err != nil {
-				return err
-			}
-			n := 0
-			for range l.C() {
-				n++
-			}
-			if n != 1 {
-				return fmt.Errorf("%d entries before the end", n)
-			}
-			return l.Err()
-		}},
-		{"capabilities", "\nC: CAPA\nS: +OK\nS: TOP\n!stall", func(c *Client) error {
-			_, err := c.Capabilities(background)
-			return err
-		}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
+// TestCloseFromUserCode has user code close the client at each place.
+func TestCloseFromUserCode(t *testing.T) {
+	for name, p := range callouts {
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := dialogue(t, &Options{Timeout: 30 * time.Second}, tt.transcript)
-				time.Sleep(time.Hour) // an idle session is no silence
-				start := time.Now()
-				isTimeout(t, tt.do(c))
-				if d := time.Since(start).Truncate(time.Second); d != 30*time.Second {
-					t.Errorf("timed out after %v, not 30 s", d)
+				var c *Client
+				end := "\n!expect-close"
+				if strings.HasSuffix(p.transcript, "!close") {
+					end = ""
 				}
-				wantError(t, c.Noop(background), ErrClosed, os.ErrDeadlineExceeded)
+				closes := func() { c.Close() }
+				c, _ = p.visit(t, probeWait, end, closes)
+				start := time.Now()
+				p.do(c, closes)
+				wantError(t, c.Noop(background), ErrClosed)
+				lasted(t, time.Since(start), 0)
 			})
 		})
 	}
-	t.Run("greeting", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			start := time.Now()
-			_, err := NewClient(background, pop3test.Play(t, "S- +OK re\n!expect-close"), nil)
-			isTimeout(t, err)
-			if d := time.Since(start); d != 2*time.Minute {
-				t.Errorf("timed out after %v, not the 2 min by default", d)
-			}
+}
+
+// TestSlowCloseOfTheConnection has a connection whose Close takes long. Nothing but the call that closes it waits for that.
+func TestSlowCloseOfTheConnection(t *testing.T) {
+	const closing = time.Second
+	for name, tt := range map[string]struct {
+		transcript string
+		holder     func(c *Client) error
+	}{
+		"lost": {"C: RETR 1\nS: +OK\nS: one\n!wait 10ms\n!close", func(c *Client) error {
+			m, err := c.Retr(background, 1)
+			return discarded(m, err)
+		}},
+		"malformed": {"C: NOOP\n!wait 10ms\nS: what\n!expect-close", func(c *Client) error { return c.Noop(background) }},
+		"timed out": {"C: NOOP\n!stall", func(c *Client) error { return c.Noop(background) }},
+		"context": {"C: NOOP\n!stall", func(c *Client) error {
+			ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
+			defer cancel()
+			return c.Noop(ctx)
+		}},
+		"Quit": {"C: QUIT\n!wait 10ms\nS: +OK\n!expect-close", func(c *Client) error {
+			must(t, c.Quit(background))
+			return ErrClosed
+		}},
+		"Close": {"C: NOOP\n!stall", func(c *Client) error {
+			time.AfterFunc(10*time.Millisecond, func() { c.Close() })
+			return c.Noop(background)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := pop3test.Play(t, "S: +OK\n"+tt.transcript)
+				slow := &userConn{Conn: conn, close: func() { time.Sleep(closing) }}
+				c, err := NewClient(background, slow, &Options{StallTimeout: -1, Timeout: 20 * time.Millisecond})
+				must(t, err)
+				start := time.Now()
+				held := make(chan error, 1)
+				go func() { held <- tt.holder(c) }()
+				time.Sleep(2 * probeWait)
+				queued := make(chan error, 1)
+				go func() { queued <- c.Noop(background) }()
+				ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
+				defer cancel()
+				wantError(t, c.Noop(ctx), ErrNotSent, ErrClosed)
+				wantError(t, <-queued, ErrNotSent, ErrClosed)
+				wantError(t, c.Noop(background), ErrNotSent, ErrClosed)
+				must(t, c.Close())
+				if took := time.Since(start); took > 50*time.Millisecond {
+					t.Errorf("took %v", took)
+				}
+				if err := <-held; err == nil {
+					t.Error("no error")
+				}
+			})
 		})
-	})
-	t.Run("write", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			conn, server := net.Pipe()
-			go io.WriteString(server, "+OK\r\n")
-			c := connect(t, nil, conn)
-			isTimeout(t, c.Noop(background))
-		})
-	})
-	t.Run("queued behind a silent server", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c := dialogue(t, nil, "\nC: NOOP\n!stall")
-			first := make(chan error, 1)
-			go func() { first <- c.Noop(background) }()
-			synctest.Wait()
-			wantError(t, c.Dele(background, 1), ErrClosed, os.ErrDeadlineExceeded)
-			isTimeout(t, <-first)
-		})
+	}
+}
+
+// TestCloseThatNeverReturns: so may one that never returns.
+func TestCloseThatNeverReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		never := make(chan struct{})
+		conn := pop3test.Play(t, "S: +OK\nC: NOOP\n!close")
+		c, err := NewClient(background, &userConn{Conn: conn, close: func() { <-never }}, nil)
+		must(t, err)
+		held := make(chan error, 1)
+		go func() { held <- c.Noop(background) }()
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		wantError(t, c.Noop(background), ErrClosed, io.ErrUnexpectedEOF)
+		must(t, c.Close())
+		close(never)
+		wantError(t, <-held, io.ErrUnexpectedEOF)
 	})
 }
 
-// A server may take its time, as long as it says something.
-func TestTimeoutRestartsOnData(t *testing.T) {
+// TestDialStuck: a Dialer ends with its context alone; there is no session yet.
+func TestDialStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := dialogue(t, &Options{Timeout: time.Minute}, `
-			C: RETR 1
-			!wait 59s
-			S- +
-			!wait 59s
-			S: OK
-			!wait 59s
-			S: one
-			!wait 59s
-			S: .
-			C: NOOP
-			S: +OK`)
-		m, err := c.Retr(background, 1)
-		readAll(t, m, err, "one\r\n")
-		must(t, c.Noop(background))
+		ctx, cancel := context.WithTimeout(background, time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := Dial(ctx, "localhost", &Options{Dialer: contextDialer{}})
+		wantError(t, err, context.DeadlineExceeded)
+		lasted(t, time.Since(start), time.Second)
 	})
 }
 
-func TestNegativeTimeoutDisables(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := dialogue(t, &Options{Timeout: -1}, `
-			C: NOOP
-			!wait 1000h
-			S: +OK`)
-		must(t, c.Noop(background))
-	})
+type contextDialer struct{}
+
+func (contextDialer) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
 }

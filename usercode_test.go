@@ -243,14 +243,14 @@ func writesThe(text string) func(conn net.Conn, call func()) net.Conn {
 }
 
 // visit connects a client that calls user code at a place, once. end is what the transcript has after that.
-func (p callout) visit(t *testing.T, end string, call func()) (c *Client, visited func() bool) {
+func (p callout) visit(t *testing.T, stall time.Duration, end string, call func()) (c *Client, visited func() bool) {
 	var called atomic.Bool
 	once := func() {
 		if called.CompareAndSwap(false, true) {
 			call()
 		}
 	}
-	o := &Options{AllowInsecureLogin: true, TLSConfig: pop3test.TLSConfig(), StallTimeout: probeWait}
+	o := &Options{AllowInsecureLogin: true, TLSConfig: pop3test.TLSConfig(), StallTimeout: stall}
 	if p.set != nil {
 		p.set(o, once)
 	}
@@ -296,7 +296,7 @@ func TestUserCodeEscapes(t *testing.T) {
 						end = ""
 					}
 					start := time.Now()
-					c, visited := p.visit(t, end, escape)
+					c, visited := p.visit(t, probeWait, end, escape)
 					apart(func() { p.do(c, escape) })
 					ctx, cancel := context.WithTimeout(background, time.Minute)
 					defer cancel()
