@@ -5,6 +5,10 @@ import (
 	"io"
 )
 
+// NewLFWriter returns a writer to w that replaces each CRLF by LF. All other bytes, a bare CR included, remain as they are. Close
+// writes a CR that ended the last Write; it does not close w. The writes to w are as short as lines, so w should have a buffer.
+func NewLFWriter(w io.Writer) io.WriteCloser { return &lfWriter{w: w} }
+
 // An lfWriter writes to w with LF in place of each CRLF. All other bytes, a bare CR included, remain as they are.
 type lfWriter struct {
 	w  io.Writer
@@ -46,6 +50,9 @@ func (l *lfWriter) Write(p []byte) (int, error) {
 	}
 	return n, nil
 }
+
+// Close is Flush.
+func (l *lfWriter) Close() error { return l.Flush() }
 
 // Flush writes a CR that ended the last Write.
 func (l *lfWriter) Flush() error {

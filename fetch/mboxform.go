@@ -10,9 +10,12 @@ import (
 // maxMboxHeader bounds how far into a message Return-Path is looked for.
 const maxMboxHeader = 64 << 10
 
-// An mboxWriter writes one message to w in the form of an mbox: a From_ line, the lines with LF line endings and with a > before
-// each line that begins with any number of > and "From ", and a blank line. It takes the message with LF or CRLF line endings, in
-// chunks of any size.
+// NewMboxWriter returns a writer of one message to w in the form of an mbox (mboxrd): a From_ line with the address of Return-Path
+// and the time t, the lines of the message with LF line endings, with a > before each that begins with any number of > and "From ",
+// and a blank line. Close ends the message; it does not close w. The writes to w are as short as lines, so w should have a buffer.
+func NewMboxWriter(w io.Writer, t time.Time) io.WriteCloser { return newMboxWriter(w, t) }
+
+// An mboxWriter is the writer of NewMboxWriter.
 type mboxWriter struct {
 	lf     lfWriter
 	quoter *quoter
@@ -25,9 +28,9 @@ func newMboxWriter(w io.Writer, t time.Time) *mboxWriter {
 
 func (m *mboxWriter) Write(p []byte) (int, error) { return m.lf.Write(p) }
 
-// Close ends the message. It does not close w.
+// Close ends the message.
 func (m *mboxWriter) Close() error {
-	if err := m.lf.Flush(); err != nil {
+	if err := m.lf.Close(); err != nil {
 		return err
 	}
 	if err := m.lf.w.(*fromWriter).flush(); err != nil {

@@ -189,7 +189,7 @@ var mboxTarget = worldTarget{
 						messages = append(messages, m)
 					}
 				}
-			case filepath.Base(name) != lockName:
+			case filepath.Base(name) != lockName && filepath.Base(name) != planName:
 				rest = append(rest, name)
 			}
 		}
