@@ -302,7 +302,7 @@ func TestPowerCutAtEachStep(t *testing.T) {
 						d.step, d.killAt = 0, at
 						c.run()
 						if rng.IntN(4) == 0 {
-							d.revive() // killed only, so that the next run finds what was not synced
+							d.revive() // killed only, so that the next run sees data that are not synced
 						} else {
 							d.powerCut(rng)
 						}

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// A disk is the part of package os that EML and Mbox use. Tests replace it by one that stops at any step, and that loses what was
-// not synced.
+// A disk is the part of package os that sinks use. Tests replace it by one that stops at any step, and that loses data that were not
+// synced.
 type disk interface {
 	open(name string, flag int) (diskFile, error) // a new file has mode 0600
 	rename(from, to string) error

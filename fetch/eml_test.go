@@ -118,7 +118,7 @@ func TestEML(t *testing.T) {
 	}
 }
 
-// TestEMLNames stages the same unique-id again in the same second, in all places where its name may be taken.
+// TestEMLNames stages the same unique-id again in the same second, in each place that may have its name already.
 func TestEMLNames(t *testing.T) {
 	e := newEMLTrial(t)
 	first := e.stage("1", "first")
@@ -167,7 +167,7 @@ func TestEMLRecover(t *testing.T) {
 	}
 }
 
-// TestEMLSharedFolder has two accounts deliver to one folder. Neither touches what the other has staged.
+// TestEMLSharedFolder has two accounts deliver to one folder. Neither changes the messages that the other has staged.
 func TestEMLSharedFolder(t *testing.T) {
 	joe := newEMLTrial(t)
 	ann := &emlTrial{&EML{Dir: joe.Dir}, t}

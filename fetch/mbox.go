@@ -16,7 +16,7 @@ import (
 // that begins with any number of > and "From ", so that readers can undo it. The From_ line has the address of Return-Path, and the
 // time when the message was fetched.
 //
-// The file is locked while it is changed, by fcntl where the system has it, and by a dot lock (Path with .lock) where the folder
+// The file is locked while it is changed, by fcntl if the system has it, and by a dot lock (Path with .lock) if the folder
 // permits one. Messages are staged in a hidden folder beside the file. The offset of each batch is recorded there before it is
 // appended, so that the next run can tell how much of it has reached the file. If another program has changed the file just there
 // between a crash and the next run, that run appends the batch again rather than lose it.
@@ -30,7 +30,7 @@ type Mbox struct {
 	// LockTimeout bounds the wait for other programs that have locked the file. If 0, it is 30 s.
 	LockTimeout time.Duration
 
-	// Logger, if not nil, receives what recovery has changed in the file.
+	// Logger, if not nil, receives the changes that recovery makes to the file.
 	Logger *slog.Logger
 
 	disk    disk     // nil for osDisk
@@ -174,8 +174,8 @@ func (m *Mbox) sync(f diskFile) error {
 	return nil
 }
 
-// finishPlan removes what was appended from the staging folder, as far as it can: the next run finds what remains in the file. It
-// syncs the folder, because that run cannot find a message that a mail reader has deleted in the meantime.
+// finishPlan removes the appended messages from the staging folder. If that fails, the next run compares them with the file. The sync
+// matters if a mail reader deletes a message before that.
 func (m *Mbox) finishPlan(p *plan) {
 	for _, part := range p.parts {
 		m.disk.remove(m.staging.path(part.name))

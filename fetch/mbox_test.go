@@ -118,7 +118,7 @@ func (m *mboxTrial) logged(text string) {
 	m.log.Reset()
 }
 
-// otherMessage is what another program may append.
+// otherMessage is a message that another program appends.
 const otherMessage = "From ann@example.org Fri Nov  6 00:22:38 2026\nSubject: other\n\nbody of other\n\n"
 
 func TestMbox(t *testing.T) {
@@ -276,7 +276,7 @@ func TestMboxVanishedStaging(t *testing.T) {
 	}
 }
 
-// TestMboxRefuses delivers to what is no mbox.
+// TestMboxRefuses delivers to files that are not mboxes.
 func TestMboxRefuses(t *testing.T) {
 	dir := t.TempDir()
 	text := filepath.Join(dir, "text")

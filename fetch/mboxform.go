@@ -39,7 +39,7 @@ func (m *mboxWriter) Close() error {
 	return m.quoter.close()
 }
 
-// A fromWriter holds back the header until it has the sender for the From_ line, which it writes to raw. The message follows in w.
+// A fromWriter buffers the header until it has the sender for the From_ line, which it writes to raw. The message follows in w.
 type fromWriter struct {
 	w, raw io.Writer
 	time   time.Time
@@ -96,11 +96,11 @@ func returnPath(header []byte) string {
 	return daemon
 }
 
-// A quoter puts a > before each line that begins with any number of > and "From ". It holds back no more than "From ".
+// A quoter puts a > before each line that begins with any number of > and "From ". It buffers no more than "From ".
 type quoter struct {
 	w         io.Writer
 	lineStart bool   // only > precedes in this line
-	held      []byte // beginning of "From " that may have to be quoted
+	held      []byte // buffered beginning of "From ", which may have to be quoted
 	last      byte   // last byte of the message
 }
 
@@ -173,7 +173,7 @@ func (q *quoter) start(p []byte) ([]byte, error) {
 	return p, nil
 }
 
-// release writes what is held.
+// release writes held.
 func (q *quoter) release() error {
 	held := q.held
 	q.held = q.held[:0]

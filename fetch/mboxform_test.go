@@ -85,7 +85,7 @@ func TestMboxWriter(t *testing.T) {
 	}
 }
 
-// TestMboxWriterMemory checks that neither a long line nor a header without end is held in memory.
+// TestMboxWriterMemory checks that neither a long line nor an endless header is buffered.
 func TestMboxWriterMemory(t *testing.T) {
 	for _, line := range []string{"From joe\r\n", ">", "x", "\r\n", "F"} {
 		chunk := []byte(strings.Repeat(line, 32<<10/len(line)))

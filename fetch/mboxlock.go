@@ -149,8 +149,8 @@ func (l *mboxLock) release() {
 
 func (l *mboxLock) dotName() string { return l.path + ".lock" }
 
-// prepareDot writes a file with the text of a dot lock. A lock is made by a link to it, so that it is never without its text: a
-// lock without could not be told from that of another program. It is a new file, because the old one may still be a lock.
+// prepareDot writes a file with the text of a dot lock. A lock is made by a link to it, so that it always has its text: a
+// lock without text looks like that of another program. It is a new file, because the old one may still be a lock.
 func prepareDot(d disk, name string) error {
 	if err := d.remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -208,7 +208,7 @@ func (l *mboxLock) createDot() error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// dotText is the text of a dot lock. Other programs expect the process ID; the host says where that process is.
+// dotText is the text of a dot lock. Other programs expect the process ID; the host says which system that process runs on.
 func dotText(pid int) string {
 	host, _ := os.Hostname()
 	return strconv.Itoa(pid) + " pop3 " + host + "\n"

@@ -202,7 +202,7 @@ func TestLockChild(t *testing.T) {
 	f.Close()
 }
 
-// A restrictedDisk refuses what some file systems and folders refuse.
+// A restrictedDisk has the limits of some file systems and folders.
 type restrictedDisk struct {
 	osDisk
 	linkErr error

@@ -18,7 +18,7 @@ import (
 // planName is the file in the staging folder that has the plan. It is overwritten, and never removed.
 const planName = "plan"
 
-// A plan says what is appended to an mbox, from offset on: pad LF, and the staged messages. It is durable before the first byte is
+// A plan is the list of data that are appended to an mbox, from offset on: pad LF, and the staged messages. It is durable before the first byte is
 // appended. A message is removed from the staging folder after all are durable in the mbox.
 type plan struct {
 	offset int64
@@ -183,7 +183,7 @@ func checkMbox(f diskFile, path string) error {
 	}
 }
 
-// settle completes what an earlier run has begun: each message of the intents that is still staged, and not yet in the file, is
+// settle completes an interrupted run: each message of the intents that is still staged, and not yet in the file, is
 // appended. A message that is no longer staged was delivered.
 func (m *Mbox) settle(ctx context.Context, f diskFile, intents []Record) error {
 	delivered, err := m.comparePlan(ctx, f, m.staging)
@@ -196,7 +196,7 @@ func (m *Mbox) settle(ctx context.Context, f diskFile, intents []Record) error {
 	if err := checkMbox(f, m.path); err != nil {
 		return err
 	}
-	// Before the plan is replaced, what is in the file has to be durable there, and no longer staged.
+	// Before the plan is replaced, the messages in the file must be durable there, and no longer staged.
 	if err := m.sync(f); err != nil {
 		return err
 	}
@@ -230,8 +230,8 @@ func (m *Mbox) settle(ctx context.Context, f diskFile, intents []Record) error {
 	return nil
 }
 
-// repairOthers removes what interrupted runs of other accounts have left incomplete at the end of the file, before anything is
-// appended to it. The next runs of these accounts append it again.
+// repairOthers removes incomplete messages of other accounts from the end of the file, before anything is appended to it. The next
+// runs of these accounts append them again.
 func (m *Mbox) repairOthers(ctx context.Context, f diskFile) error {
 	root := filepath.Dir(m.staging.dir)
 	names, err := m.disk.readDir(root)
@@ -302,7 +302,7 @@ func (m *Mbox) comparePlan(ctx context.Context, f diskFile, s *staging) (deliver
 	return nil, errors.Join(f.Truncate(p.offset), f.Sync())
 }
 
-// writeParts writes what the plan appends, the parts [from, to).
+// writeParts writes the parts [from, to) of a plan.
 func (s *staging) writeParts(w io.Writer, p *plan, from, to int) error {
 	if from == 0 {
 		if _, err := w.Write([]byte("\n\n")[:p.pad]); err != nil {
@@ -326,7 +326,7 @@ func (s *staging) writeParts(w io.Writer, p *plan, from, to int) error {
 	return nil
 }
 
-// compareParts reports whether the file has the parts [from, to) of the plan where the plan says, as far as its size. If zeros is
+// compareParts reports whether the file has the parts [from, to) of the plan at their offsets, up to its size. If zeros is
 // set, zero bytes in the file match everything: a file system may write the length of a file before its data.
 func (s *staging) compareParts(f diskFile, p *plan, from, to int, size int64, zeros bool) (bool, error) {
 	start := p.start(from)
@@ -340,7 +340,7 @@ func (s *staging) compareParts(f diskFile, p *plan, from, to int, size int64, ze
 
 var errDiffers = errors.New("differs")
 
-// A comparer compares what is written to it with what r has, as far as r has anything.
+// A comparer compares the data written to it with those of r, up to the end of r.
 type comparer struct {
 	r     *bufio.Reader
 	zeros bool

@@ -91,8 +91,8 @@ func (d *memDisk) revive() {
 	d.dead, d.killAt, d.failures = false, 0, 0
 }
 
-// powerCut continues after the power failed: of what was not synced, changes of names are lost from a random one on, and the data
-// of a file are as before, or complete, or partly zero.
+// powerCut continues after a power failure. Without a sync, changes of names are lost from a random one on, and the data of a file
+// are as before, complete, partly zero, or truncated.
 func (d *memDisk) powerCut(rng *rand.Rand) {
 	d.revive()
 	d.mu.Lock()

@@ -174,7 +174,7 @@ func (s *staging) close() {
 	clear(s.unsynced)
 }
 
-// clean removes what is left of earlier runs, after their intents are settled.
+// clean removes the files of earlier runs, after their intents are settled.
 func (s *staging) clean(keep ...string) error {
 	names, err := s.disk.readDir(s.dir)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 const damageBatch = 200
 
-// damageFile returns a file with records, and what is in it.
+// damageFile returns the contents of a state file, and its records.
 func damageFile(t testing.TB, n int) (file []byte, records []fetch.Record) {
 	path := statePath(t)
 	s := mustOpen(t, path)
@@ -168,7 +168,7 @@ func TestDamageCircle(t *testing.T) {
 	}
 }
 
-// TestDamageRecords changes what bbolt does not check: a record is lost, is added, or differs.
+// TestDamageRecords makes changes that bbolt cannot notice: a record is lost, is added, or differs.
 func TestDamageRecords(t *testing.T) {
 	file, records := damageFile(t, 100)
 	path := filepath.Join(t.TempDir(), "x.state")

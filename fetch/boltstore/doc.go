@@ -38,7 +38,7 @@
 //	header=    SHA-256 digest of the header, the first 16 bytes in hexadecimal, if known
 //	gone=      since when the server does not list it
 //	only=      "header" if the header alone was fetched
-//	target=, name=   where it was staged
+//	target=, name=   the target, and the name of the staged message
 //	reason=    why it was refused
 //
 // In the account, the unique-id, and the last three fields, % and " and all bytes other than printable ASCII are written as % and

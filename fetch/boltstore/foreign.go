@@ -95,7 +95,7 @@ func parseMpopList(line string) (list ForeignEntry, count int, err error) {
 }
 
 // ReadGetmail returns the entries of a state file of getmail or getmail6
-// (oldmail-HOST-PORT-USER in its directory). It holds one account, which only the file's name tells.
+// (oldmail-HOST-PORT-USER in its directory). It has one account, which only the name of the file shows.
 // The sequence ends at the first error, which names the line.
 //
 // A line is the unique-id, a NUL, and the time in seconds since 1970.
@@ -134,8 +134,8 @@ func ReadGetmail(r io.Reader) iter.Seq2[ForeignEntry, error] {
 // several accounts. The sequence ends at the first error, which names the line.
 //
 // A line is USER@HOST, a blank, and the unique-id. USER may contain blanks and @ signs. fetchmail
-// writes only what precedes a blank of a unique-id, and not more than 128 bytes: a message whose
-// unique-id is longer is fetched again.
+// cuts a unique-id at the first blank and after 128 bytes, so a message with such a unique-id is
+// fetched again.
 func ReadFetchmail(r io.Reader) iter.Seq2[ForeignEntry, error] {
 	return func(yield func(ForeignEntry, error) bool) {
 		lines := newLineReader(r)

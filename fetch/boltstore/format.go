@@ -198,7 +198,7 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// decodeRecord copies what it returns.
+// decodeRecord returns a Record that does not refer to k or v.
 func decodeRecord(k, v []byte) (r fetch.Record, err error) {
 	if len(v) < 2 {
 		return r, errMalformed

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// TestLoadMemory loads 200,000 records, which take 16 MiB in the file, in a process of its own. Its memory is what Go needs, and not
-// the file.
+// TestLoadMemory loads 200,000 records, which take 16 MiB in the file, in a separate process. Its memory must
+// not grow by the size of the file.
 func TestLoadMemory(t *testing.T) {
 	path := statePath(t)
 	s := mustOpen(t, path)

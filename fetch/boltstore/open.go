@@ -123,7 +123,7 @@ func openDB(path string) (db *bbolt.DB, file *os.File, err error) {
 	return db, file, err
 }
 
-// abandon closes the file of a bbolt.DB that has panicked and may hold its locks.
+// abandon closes the file of a bbolt.DB that has panicked. DB.Close could block, because a mutex may still be locked.
 func abandon(file *os.File) {
 	unlock(file) // the memory map keeps the file open
 	file.Close()
@@ -232,7 +232,7 @@ func create(path, account string) error {
 	return syncDir(dir)
 }
 
-// removeUnfinished removes what an interrupted create has left. The file at path is locked, so it exists.
+// removeUnfinished removes the files that an interrupted create has left. The file at path is locked, so it exists.
 func removeUnfinished(path string) {
 	entries, _ := os.ReadDir(filepath.Dir(path))
 	for _, e := range entries {

@@ -99,7 +99,7 @@ func setMeta(t *testing.T, path string, key, value []byte) {
 	}
 }
 
-// TestOpenRefuses opens what is no state file, and checks that it is named and left as it is.
+// TestOpenRefuses opens files that are not state files, and checks that the error names them and that they do not change.
 func TestOpenRefuses(t *testing.T) {
 	write := func(b []byte) func(t *testing.T, path string) {
 		return func(t *testing.T, path string) {
@@ -164,7 +164,7 @@ func TestOpenRefuses(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "x.state")
 			test.make(t, path)
 			before, _ := os.ReadFile(path)
-			for range 2 { // the first leaves no lock behind
+			for range 2 { // the first leaves no lock
 				s, err := Open(path, testAccount)
 				if err == nil {
 					s.Close()
@@ -257,7 +257,6 @@ func TestOpenAtOnce(t *testing.T) {
 		t.Errorf("%d opened it", opened)
 	}
 	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) > 1 {
-		// A process that lost may have left nothing but what it has removed itself.
 		t.Errorf("left: %v", entries)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// releasePages takes the pages of the file out of the memory of the process, where the memory map of bbolt would otherwise keep all
-// that were ever read. They remain in the cache of the system. tx is a read transaction.
+// releasePages removes the pages of the file from the memory of the process. The memory map of bbolt would otherwise keep all that
+// were ever read. They remain in the cache of the system. tx is a read transaction.
 func releasePages(tx *bbolt.Tx) {
 	k, _ := tx.Cursor().First() // the name of a bucket, in the map
 	if len(k) == 0 {

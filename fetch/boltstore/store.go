@@ -15,7 +15,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/fetch"
 )
 
-// The kinds of errors that concern a file as a whole. All errors of a Store are a [FileError], which names the file. A file that
+// The kinds of errors that concern the complete file. All errors of a Store are a [FileError], which names the file. A file that
 // another Store has open results in fetch.ErrLocked.
 var (
 	// ErrDamaged reports a file that is not a state file, or no longer a complete one. It is never replaced.
@@ -51,7 +51,7 @@ type Store struct {
 
 	mu     sync.Mutex // guards db and broken, and serializes all access
 	db     *bbolt.DB  // nil after Close
-	broken error      // the damage that was found: db is not used again, because it may still hold its locks
+	broken error      // the damage that was found; db is not used again, because its mutexes may still be locked
 }
 
 var _ fetch.Store = (*Store)(nil)
@@ -140,7 +140,7 @@ type loader struct {
 	chunk []fetch.Record
 	last  []byte // key of the last record read
 	tx    int    // the transaction of the first chunk
-	seen  header // what was read so far
+	seen  header // of the records read so far
 	end   bool
 }
 

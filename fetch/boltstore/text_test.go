@@ -204,7 +204,7 @@ func TestImportForeign(t *testing.T) {
 	}
 }
 
-// FuzzImport checks that what is accepted comes out of Export the same.
+// FuzzImport checks that accepted records survive Export and Import, and the file format.
 func FuzzImport(f *testing.F) {
 	text, err := os.ReadFile("testdata/export")
 	if err != nil {
