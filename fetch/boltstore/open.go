@@ -29,14 +29,10 @@ const lockTimeout = 250 * time.Millisecond
 // written to a file that Open has refused.
 func Open(path, account string) (*Store, error) {
 	s, err := open(path, account)
-	if err == nil {
-		return s, nil
+	if err != nil {
+		return nil, fileError(path, err)
 	}
-	var perr *fs.PathError
-	if errors.As(err, &perr) && perr.Path == path {
-		err = perr.Err // FileError has the path
-	}
-	return nil, &FileError{path, err}
+	return s, nil
 }
 
 func open(path, account string) (*Store, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"slices"
@@ -39,6 +40,14 @@ type FileError struct {
 
 func (e *FileError) Error() string { return "state file " + e.Path + ": " + e.Err.Error() }
 func (e *FileError) Unwrap() error { return e.Err }
+
+// fileError returns err as a FileError, with the name of the file once.
+func fileError(path string, err error) error {
+	if perr, ok := err.(*fs.PathError); ok && perr.Path == path {
+		err = fmt.Errorf("%s: %w", perr.Op, perr.Err)
+	}
+	return &FileError{path, err}
+}
 
 // loadChunk is the number of records that Load reads at a time.
 const loadChunk = 1024
@@ -83,7 +92,7 @@ func (s *Store) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &FileError{s.path, err}
+	return fileError(s.path, err)
 }
 
 // view runs fn in a read transaction, update in a read-write transaction that is durable on return.
