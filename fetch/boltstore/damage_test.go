@@ -146,11 +146,11 @@ func TestDamageCircle(t *testing.T) {
 	}
 	found := 0
 	for _, id := range branches {
-		for _, to := range []int{id, branches[0], branches[len(branches)-1], 0, 1, len(file)/size + 5, 1 << 40} {
+		for _, to := range []uint64{uint64(id), uint64(branches[0]), uint64(branches[len(branches)-1]), 0, 1, uint64(len(file)/size + 5), 1 << 40} {
 			b := bytes.Clone(file)
 			count := int(binary.NativeEndian.Uint16(b[id*size+10:]))
 			for _, element := range []int{0, count / 2, count - 1} {
-				binary.NativeEndian.PutUint64(b[id*size+pageHeaderSize+element*branchElementSize+branchElementPage:], uint64(to))
+				binary.NativeEndian.PutUint64(b[id*size+pageHeaderSize+element*branchElementSize+branchElementPage:], to)
 			}
 			if useDamaged(t, path, b, file, records) {
 				found++

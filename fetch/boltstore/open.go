@@ -74,6 +74,10 @@ func openExisting(path, account string, info fs.FileInfo) (*Store, error) {
 		return nil, err
 	}
 	removeUnfinished(path)
+	if err := syncNames(path); err != nil {
+		db.Close()
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -177,7 +181,7 @@ func unfinished(path, random string) string {
 // another process makes the same file at the same time, one of the two remains.
 func create(path, account string) error {
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(dir, filepath.Base(unfinished(path, "*"))) // with mode 0600
@@ -190,6 +194,9 @@ func create(path, account string) error {
 		return err
 	}
 	db, file, err := openDB(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another process has made the file, and has removed this one
+	}
 	if err != nil {
 		return err
 	}
@@ -216,7 +223,7 @@ func create(path, account string) error {
 	switch err := os.Link(name, path); { // does not replace a file
 	case err == nil, errors.Is(err, fs.ErrExist):
 	case errors.Is(err, fs.ErrNotExist):
-		return nil // another process made the file and removed ours
+		return nil // as above
 	default: // no hard links in this file system
 		if _, err := os.Lstat(path); err == nil {
 			return nil
@@ -225,7 +232,37 @@ func create(path, account string) error {
 			return err
 		}
 	}
-	return syncDir(dir)
+	return nil
+}
+
+// makeDir creates a folder and its parents, as far as they do not exist, durably.
+func makeDir(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
+}
+
+// syncNames makes the names of the file and of its folder durable, which an earlier process may not have come to. A file that is lost
+// after a power failure would have everything fetched again.
+func syncNames(path string) error {
+	dir := filepath.Dir(path)
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil
 }
 
 // removeUnfinished removes the files that an interrupted create has left. The file at path is locked, so it exists.
