@@ -74,6 +74,7 @@ func TestKill(t *testing.T) {
 				for range *killTrials {
 					killed += killTrial(t, name, del)
 				}
+				t.Logf("killed %d processes", killed)
 				if killed < *killTrials {
 					t.Errorf("killed %d processes in %d trials", killed, *killTrials)
 				}
