@@ -20,7 +20,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-var killTrials = flag.Int("kills", 2, "trials of TestKill for each target and policy")
+var killTrials = flag.Int("kills", 1, "trials of TestKill for each target and policy")
 
 const killMessages = 300
 
