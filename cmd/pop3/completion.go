@@ -75,7 +75,8 @@ func bashCompletion() string {
 	fmt.Fprintf(&b, "\tcase $prev in\n\t%s)\n\t\tCOMPREPLY=($(compgen -f -- \"$cur\"))\n\t\treturn\n\t\t;;\n\tesac\n", strings.Join(fileFlags, "|"))
 	b.WriteString("\tcase $cur in\n\t-*) COMPREPLY=($(compgen -W \"$flags\" -- \"$cur\")) ;;\n" +
 		"\t*)\n\t\tlocal config=${XDG_CONFIG_HOME:-$HOME/.config}/pop3/config.toml\n" +
-		"\t\tlocal accounts=$(sed -n 's/^\\[\"\\{0,1\\}\\([A-Za-z0-9_@+-]*\\)\"\\{0,1\\}\\].*/\\1/p' \"$config\" 2>/dev/null | grep -vx defaults)\n" +
+		"\t\tlocal accounts=$(sed -n -e 's/^\\[\"\\([^\"]*\\)\"\\].*/\\1/p' -e 's/^\\[\\([A-Za-z0-9_-]*\\)\\].*/\\1/p'" +
+		" \"$config\" 2>/dev/null | grep -vx defaults)\n" +
 		"\t\t[ \"$verb\" = completion ] && accounts=$flags\n" +
 		"\t\tCOMPREPLY=($(compgen -W \"$accounts\" -- \"$cur\") $(compgen -f -- \"$cur\"))\n\t\t;;\n\tesac\n}\ncomplete -o filenames -F _pop3 pop3\n")
 	return b.String()

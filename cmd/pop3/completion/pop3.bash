@@ -37,7 +37,7 @@ _pop3() {
 	-*) COMPREPLY=($(compgen -W "$flags" -- "$cur")) ;;
 	*)
 		local config=${XDG_CONFIG_HOME:-$HOME/.config}/pop3/config.toml
-		local accounts=$(sed -n 's/^\["\{0,1\}\([A-Za-z0-9_@+-]*\)"\{0,1\}\].*/\1/p' "$config" 2>/dev/null | grep -vx defaults)
+		local accounts=$(sed -n -e 's/^\["\([^"]*\)"\].*/\1/p' -e 's/^\[\([A-Za-z0-9_-]*\)\].*/\1/p' "$config" 2>/dev/null | grep -vx defaults)
 		[ "$verb" = completion ] && accounts=$flags
 		COMPREPLY=($(compgen -W "$accounts" -- "$cur") $(compgen -f -- "$cur"))
 		;;
