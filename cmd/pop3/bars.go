@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -62,22 +63,24 @@ func (b *bars) stop() {
 	b.hide()
 }
 
-func (b *bars) add(account string) *bar {
+// add adds a bar. The bars are in the order of place.
+func (b *bars) add(account string, place int) *bar {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := newBar(account)
-	b.list = append(b.list, n)
+	n.place = place
+	i := slices.IndexFunc(b.list, func(other *bar) bool { return other.place > place })
+	if i < 0 {
+		i = len(b.list)
+	}
+	b.list = slices.Insert(b.list, i, n)
 	return n
 }
 
 func (b *bars) remove(old *bar) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i, n := range b.list {
-		if n == old {
-			b.list = append(b.list[:i:i], b.list[i+1:]...)
-		}
-	}
+	b.list = slices.DeleteFunc(b.list, func(n *bar) bool { return n == old })
 }
 
 // hide takes the lines away until the function that it returns is called, so that other text can be written.
@@ -124,7 +127,8 @@ func (b *bars) draw() {
 
 // A bar is the progress of one account. The package progressbar keeps the rate and the time that is left.
 type bar struct {
-	name string
+	name  string
+	place int
 
 	mu       sync.Mutex
 	phase    string // before there is anything to count

@@ -155,7 +155,7 @@ func TestBarsDraw(t *testing.T) {
 		}
 	}
 	draw("")
-	one, two := b.add("one"), b.add("two")
+	one, two := b.add("one", 1), b.add("two", 2)
 	draw("one connecting\ntwo connecting")
 	one.event(fetch.Event{Kind: fetch.EventConnected})
 	draw("one listing\ntwo connecting")
@@ -165,10 +165,10 @@ func TestBarsDraw(t *testing.T) {
 	draw("pop3 fetch: a \\x1bproblem\none listing\ntwo connecting")
 	b.remove(one)
 	draw("pop3 fetch: a \\x1bproblem\ntwo connecting")
-	three := b.add("three")
-	draw("pop3 fetch: a \\x1bproblem\ntwo   connecting\nthree connecting")
+	three := b.add("three", 0)
+	draw("pop3 fetch: a \\x1bproblem\nthree connecting\ntwo   connecting")
 	rows = 2
-	draw("pop3 fetch: a \\x1bproblem\ntwo connecting")
+	draw("pop3 fetch: a \\x1bproblem\nthree connecting")
 	b.remove(two)
 	b.remove(three)
 	draw("pop3 fetch: a \\x1bproblem")

@@ -216,7 +216,7 @@ func (p *prober) server(ctx context.Context, c *pop3.Client) error {
 	return nil
 }
 
-// uniqueIDs finds out whether messages can be told apart.
+// uniqueIDs finds out whether messages can be identified.
 func (p *prober) uniqueIDs(ctx context.Context, c *pop3.Client, messages int) error {
 	if messages == 0 {
 		return nil

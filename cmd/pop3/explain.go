@@ -37,17 +37,17 @@ func hint(err error) string {
 	if cert, ok := connect.Untrusted(err); ok {
 		var pin *connect.PinError
 		if errors.As(err, &pin) {
-			return fmt.Sprintf("the certificate has %v; it may have been renewed, or somebody listens in", connect.Fingerprint(cert))
+			return fmt.Sprintf("the certificate has %v; it may have been renewed, or the connection is intercepted", connect.Fingerprint(cert))
 		}
-		return fmt.Sprintf("if you know that it is the right server, use -pin %v, or -ca FILE", connect.Fingerprint(cert))
+		return fmt.Sprintf("if you are sure that this is the right server, use -pin %v, or -ca FILE", connect.Fingerprint(cert))
 	}
 	switch {
 	case errors.Is(err, pop3.ErrTLSNotSupported):
-		return "a pops:// URL may work; -insecure goes on without TLS"
+		return "a pops:// URL may work; -insecure continues without TLS"
 	case errors.Is(err, fetch.ErrAllNew):
 		return "-all-new fetches all of them; -all-new=match only those whose header is not known"
 	case errors.Is(err, fetch.ErrNoUIDL):
-		return "-delete fetches and deletes all messages; without it messages cannot be told apart"
+		return "-delete fetches and deletes all messages; without it messages cannot be identified"
 	case errors.Is(err, fetch.ErrLocked):
 		return "another run of pop3 works for this account"
 	}

@@ -16,10 +16,10 @@ import (
 var aboutFetch = []string{
 	"Fetch moves what is new in a mailbox to DEST: that of a URL, or those of the ACCOUNTs of the configuration, all of them " +
 		"without an ACCOUNT. It remembers what it has fetched by unique-id. Messages stay on the server, unless -delete, " +
-		"-delete-after, or -delete-over says otherwise; they are deleted only once they are safe in DEST. Flags change the accounts of the " +
+		"-delete-after, or -delete-over says otherwise; they are deleted only after they are safe in DEST. Flags change the accounts of the " +
 		"configuration for this run.",
 	"Fetch may be killed at any moment, and the power may fail. Run it again: nothing is lost, and with a Maildir, a folder of .eml " +
-		"files, or an mbox nothing is there twice. An interrupt ends it after the batch of messages in hand, a second one at once; both lose nothing.",
+		"files, or an mbox nothing is there twice. An interrupt ends it after the batch of messages in hand, a second one at once; neither loses a message.",
 }
 
 func defineFetch(a *app, flags *flag.FlagSet) func(context.Context) error {

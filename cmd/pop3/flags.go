@@ -39,7 +39,7 @@ func (f *accountFlags) define(flags *flag.FlagSet) {
 
 // defineConnection defines the flags that say how to connect.
 func (f *accountFlags) defineConnection(flags *flag.FlagSet) {
-	f.boolean(flags, "insecure", "insecure", true, "permit a pop:// URL to go on without TLS if the server does not offer it")
+	f.boolean(flags, "insecure", "insecure", true, "permit a pop:// URL to continue without TLS if the server does not offer it")
 	f.value(flags, "auth", "auth", "log in by `METHOD`: "+strings.Join(config.AuthNames, ", "))
 	f.file(flags, "ca", "ca_file", "trust the certificates in `FILE` instead of the system's")
 	f.file(flags, "cert", "client_cert", "present the client certificate in `FILE`")

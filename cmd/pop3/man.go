@@ -109,7 +109,7 @@ func roffLines(s string) string {
 var aboutCommand = []string{
 	"Pop3 fetches mail over POP3: what is new, once, safely, to somewhere else. It remembers by unique-id what it has fetched. It may be killed at any " +
 		"moment, and the machine may lose power: run it again and nothing is missing, and, with a destination that stages messages, nothing is there " +
-		"twice. A message is deleted from the server only as told, and only once it is safe in the destination.",
+		"twice. A message is deleted from the server only if you ask for it, and only after it is safe in the destination.",
 	"A mailbox is given by a URL, pops://USER@HOST[:PORT] for TLS from the first byte (port 995), or pop://USER@HOST[:PORT] for a connection that " +
 		"is encrypted by STLS or ends (port 110), or by the name of an ACCOUNT of the configuration. Other characters of USER than letters, digits, and " +
 		"-._~!$&'()*+,;=@ are percent-encoded. The names of accounts can have the wildcards *, ?, and [...]. Flags come before the other arguments.",
@@ -117,14 +117,14 @@ var aboutCommand = []string{
 }
 
 var aboutDests = [][2]string{
-	{"PATH or maildir:PATH", "A Maildir. It is made if it is not there, but the folder around it must exist. Files have LF line ends and mode 0600. Staged."},
+	{"PATH or maildir:PATH", "A Maildir. It is created if it does not exist, but its parent folder must exist. Files have LF line ends and mode 0600. Staged."},
 	{"eml:PATH", "A folder with a .eml file for each message, as the server sent it. Staged."},
 	{"mbox:PATH", "An mbox with mboxrd quoting, locked by fcntl and PATH.lock. Staged."},
 	{"lmtp://HOST[:PORT]?to=ADDRESS or lmtp:///SOCKET?to=ADDRESS", "An LMTP server. Parameters: to, which can be repeated; from, the envelope sender " +
 		"(the null sender); tls, which is none or implicit. Not staged."},
 	{"smtp://HOST[:PORT]?to=ADDRESS or smtps://...", "An SMTP server. Parameters as above; the sender is the first recipient, unless from says otherwise; " +
 		"tls is starttls, or none for the local machine. Not staged."},
-	{"pipe:COMMAND", "A command that reads each message from standard input. Exit status 0 means delivered; 67, 77, and 100 refuse the message for good; " +
+	{"pipe:COMMAND", "A command that reads each message from standard input. Exit status 0 means delivered; 67, 77, and 100 refuse the message permanently; " +
 		"others leave it for the next run. The environment has POP3_ACCOUNT, and POP3_ID, which is the same each time for a message. Not staged."},
 	{"-", "Standard output, in the form of an mbox. Not staged."},
 	{"staged or not", "A staged message is never lost and never delivered twice. One that is not is never lost, but it is delivered again if pop3 is killed after the " +

@@ -55,7 +55,7 @@ func (s *sinkMaker) sink(a *config.Account) (sink fetch.Sink, closeSink func(), 
 	return sink, closeSink, nil
 }
 
-// print writes a message to standard output in the form of an mbox, so that the messages can be told apart.
+// print writes a message to standard output in the form of an mbox, which separates the messages.
 func (s *sinkMaker) print(ctx context.Context, msg fetch.Message, body io.ReadSeeker) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

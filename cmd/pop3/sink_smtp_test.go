@@ -25,7 +25,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/cmd/pop3/internal/config"
 )
 
-// A mailServer is an SMTP or LMTP server that responds as it is told.
+// A mailServer is an SMTP or LMTP server that gives scripted responses.
 type mailServer struct {
 	mu       sync.Mutex
 	sessions int
@@ -207,7 +207,7 @@ func TestMailer(t *testing.T) {
 	}
 }
 
-func response(code int) error { return &smtp.SMTPError{Code: code, Message: "as told"} }
+func response(code int) error { return &smtp.SMTPError{Code: code, Message: "scripted"} }
 
 func TestMailerVerdicts(t *testing.T) {
 	for _, test := range []struct {
@@ -230,9 +230,9 @@ func TestMailerVerdicts(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := serveMail(t, test.s, test.kind, config.TLSNone)
-			for range 2 { // the session goes on
+			for range 2 { // the session remains usable
 				err := deliver(t, m)
-				if got := verdict(err); got != test.want || !strings.Contains(err.Error(), "as told") {
+				if got := verdict(err); got != test.want || !strings.Contains(err.Error(), "scripted") {
 					t.Errorf("%s: %v", got, err)
 				}
 			}

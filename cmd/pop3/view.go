@@ -23,6 +23,7 @@ type view struct {
 	stamp   bool // lines begin with the time
 	out     io.Writer
 	err     io.Writer
+	place   map[string]int // of each account in the configuration
 
 	mu   sync.Mutex
 	json *eventWriter // nil if the form is not JSON
@@ -37,6 +38,10 @@ type viewFlags struct {
 // newView returns a view of a verb. Nothing is written to stdout if the messages go there.
 func (a *app) newView(verb string, f viewFlags, s *selection, toStdout bool) *view {
 	v := &view{verb: verb, quiet: f.quiet, verbose: f.verbose || f.debug, named: !s.single || s.accounts[0].Line > 0, out: a.stdout, err: a.stderr}
+	v.place = make(map[string]int)
+	for i, account := range s.accounts {
+		v.place[account.Name] = i
+	}
 	if toStdout {
 		v.out = a.stderr
 	}
@@ -125,7 +130,7 @@ type accountView struct {
 func (v *view) begin(account string) *accountView {
 	a := &accountView{view: v, name: account}
 	if v.bars != nil {
-		a.bar = v.bars.add(account)
+		a.bar = v.bars.add(account, v.place[account])
 	}
 	return a
 }

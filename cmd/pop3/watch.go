@@ -18,11 +18,10 @@ import (
 )
 
 var aboutWatch = []string{
-	"Watch fetches what is new in each account again and again, in the foreground, until it is told to stop. It waits for the interval " +
-		"of the account, or longer if the server asks for that by LOGIN-DELAY. After an error it waits longer from time to time, and does " +
-		"not stop: networks come back, and passwords are mended.",
-	"SIGUSR1 prints the status of all accounts on standard error, and makes watch look at once. An interrupt ends it after the batch of " +
-		"messages in hand. Under systemd watch says when it is ready and how it is doing, and feeds the watchdog.",
+	"Watch fetches what is new in each account again and again, in the foreground, until it is interrupted. It waits for the interval " +
+		"of the account, or longer if the server asks for that by LOGIN-DELAY. After an error it waits longer each time, and does not stop.",
+	"SIGUSR1 prints the status of all accounts on standard error, and makes watch fetch at once. An interrupt ends it after the batch of " +
+		"messages in hand. Under systemd, watch reports when it is ready and what its status is, and feeds the watchdog.",
 }
 
 func defineWatch(a *app, flags *flag.FlagSet) func(context.Context) error {
@@ -73,7 +72,7 @@ type watch struct {
 	account  *config.Account
 	interval time.Duration
 	retry    *backoff.ExponentialBackOff // after errors that may pass
-	trouble  *backoff.ExponentialBackOff // after errors that somebody has to mend
+	trouble  *backoff.ExponentialBackOff // after errors that the user has to correct
 	wake     chan struct{}
 
 	mu      sync.Mutex

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// A notified keeps what systemd was told.
+// A notified keeps the notifications to systemd.
 type notified struct {
 	mu     sync.Mutex
 	states []string
