@@ -154,11 +154,13 @@ func TestUnsolicitedDataInOneWrite(t *testing.T) {
 }
 
 func TestUnsolicitedDataWithoutEnd(t *testing.T) {
-	c := connOn(strings.Repeat("+OK\r\n", 1<<19))
-	err := c.discardUnsolicited()
-	if protocol := new(ProtocolError); !errors.As(err, &protocol) {
-		t.Errorf("error %v, want a ProtocolError", err)
-	}
+	synctest.Test(t, func(t *testing.T) { // where a probe misses nothing, however busy the machine is
+		c := connOn(strings.Repeat("+OK\r\n", 1<<19))
+		err := c.discardUnsolicited()
+		if protocol := new(ProtocolError); !errors.As(err, &protocol) {
+			t.Errorf("error %v, want a ProtocolError", err)
+		}
+	})
 }
 
 func TestConnUnsolicitedLineReported(t *testing.T) {
