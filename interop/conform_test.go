@@ -34,7 +34,7 @@ type testCase struct {
 	run  func(*env)
 }
 
-var testCases = slices.Concat(connecting, loggingIn, mechanisms, reading, deleting, sharing, batches, sizes)
+var testCases = slices.Concat(connecting, loggingIn, mechanisms, reading, deleting, sharing, batches, sizes, fetching)
 
 // TestServers runs every case against every server. The servers run at the same time; the cases of
 // one server in turn, each with a user of its own.

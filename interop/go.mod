@@ -10,6 +10,12 @@ require (
 )
 
 require (
+	go.etcd.io/bbolt v1.5.0 // indirect
+	golang.org/x/sys v0.45.0 // indirect
+)
+
+require (
+	github.com/seed-5b1d5243/pop3/fetch/boltstore v0.1.0
 	github.com/xdg-go/stringprep v1.0.4 // indirect
 	golang.org/x/sync v0.20.0 // indirect
 	golang.org/x/text v0.3.8 // indirect
