@@ -2,7 +2,6 @@ package interop
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 // fetching runs package fetch against the servers.
 var fetching = []testCase{
 	{"fetch once, delete later", func(e *env) {
+		e.stable()
 		user := e.NewUser(e.T, distinct(20)...)
 		dir := e.TempDir()
 		store := new(fetch.MemoryStore)
@@ -29,9 +29,6 @@ var fetching = []testCase{
 			f := e.fetcher(user, dir, store)
 			f.Policy, f.Now = policy, func() time.Time { return now }
 			report, err := f.Run(e.ctx)
-			if err != nil && errors.Is(err, fetch.ErrNoUIDL) {
-				e.lacks()
-			}
 			e.must(err)
 			if report.Fetched != want {
 				e.Errorf("%d messages fetched, want %d", report.Fetched, want)
@@ -47,6 +44,7 @@ var fetching = []testCase{
 		e.eachOnce(dir, 20)
 	}},
 	{"fetch, kill, fetch", func(e *env) {
+		e.stable()
 		for _, remove := range []bool{false, true} {
 			user := e.NewUser(e.T, distinct(60)...)
 			dir := e.TempDir()
@@ -84,6 +82,16 @@ var fetching = []testCase{
 			e.Errorf("%d messages, want 40", len(files))
 		}
 	}},
+}
+
+// stable ends the case if the sizes of messages change between sessions: a known unique-id with another size is taken for that of
+// a new message.
+func (e *env) stable() {
+	e.Helper()
+	if e.SizesGrow {
+		e.note("sizes grow from session to session")
+		e.lacks()
+	}
 }
 
 // distinct returns messages that differ by their subjects.

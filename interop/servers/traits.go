@@ -15,6 +15,7 @@ type Traits struct {
 	CRCRLF      bool   // a message stored with CRLF comes with CR CR LF
 	Separator   bool   // the empty line between two messages of an mbox comes with the first
 	AddsHeaders bool   // in front of the message (LMTP) or among its headers
+	SizesGrow   bool   // from session to session, by headers that it adds
 	NoNUL       bool   // a message with a NUL is not stored
 	Most        int    // messages in a test of many; 0: no limit
 	MostWhy     string
@@ -26,7 +27,7 @@ var traits = map[string]Traits{
 	"dovecot-mdbox":   {APOP: true, Gone: "the message"},
 	"courier":         {SizeShort: true, CRCRLF: true, Gone: "error"},
 	"cyrus":           {APOP: true, AddsHeaders: true, NoNUL: true, Most: 5_000, MostWhy: "delivery is slow", Gone: "the message"},
-	"mailutils":       {APOP: true, Lock: true, DeleTwice: true, AddsHeaders: true},
+	"mailutils":       {APOP: true, Lock: true, DeleTwice: true, AddsHeaders: true, SizesGrow: true},
 	"popa3d":          {NoCAPA: true, NoSTLS: true, HangsUp: true, Gone: "closed"},
 	"solid-pop3d":     {NoCAPA: true, NoSTLS: true, HangsUp: true, APOP: true, Separator: true, Most: 5_000, MostWhy: "it answers PASS with `-ERR no memory available` at 10,000", Gone: "closed"},
 	"twisted":         {APOP: true, DeleTwice: true, LFSize: true, CRCRLF: true, Gone: "silence"},
