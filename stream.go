@@ -205,9 +205,13 @@ func (m *Message) Close() error {
 
 // discard drains the response and ends the message.
 func (m *Message) discard() error {
-	if m.s.resume(m.lease) != nil { // the session is closed, or Quit has taken the lease: there is nothing to discard
+	switch err := m.s.resume(m.lease); {
+	case err == ErrClosed: // by Close or Quit: there is nothing to discard
 		m.err, m.closed = ErrClosed, true
 		return nil
+	case err != nil: // the session was lost, so the message is not known to be complete
+		m.err = err
+		return err
 	}
 	if m.writing {
 		m.s.conn.detach()
