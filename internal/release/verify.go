@@ -118,11 +118,29 @@ func (t *Tree) verifyCommands(ctx context.Context, s *Sandbox) error {
 				return err
 			}
 			if command == path.Join(t.Modules[0].Path, "cmd/pop3") {
-				if err := s.run(ctx, dir, s.path("bin", "pop3"), "demo"); err != nil {
+				if err := s.verifyPOP3(ctx, dir); err != nil {
 					return err
 				}
 			}
 		}
+	}
+	return nil
+}
+
+// verifyPOP3 runs the demo, and checks that the command knows its version.
+func (s *Sandbox) verifyPOP3(ctx context.Context, dir string) error {
+	program := s.path("bin", "pop3")
+	if err := s.run(ctx, dir, program, "demo"); err != nil {
+		return err
+	}
+	fmt.Println("$ pop3 version")
+	out, err := s.command(ctx, dir, program, "version").Output()
+	if err != nil {
+		return fmt.Errorf("pop3 version: %w", err)
+	}
+	os.Stdout.Write(out)
+	if !strings.Contains(string(out), s.Version) {
+		return fmt.Errorf("pop3 version does not print %s", s.Version)
 	}
 	return nil
 }
