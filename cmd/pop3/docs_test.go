@@ -11,6 +11,7 @@ import (
 
 // The configurations in the documentation have no mistakes.
 func TestDocumentedConfigurations(t *testing.T) {
+	onUnix(t)
 	page, err := os.ReadFile("../../docs/fetch.md")
 	if err != nil {
 		t.Fatal(err)

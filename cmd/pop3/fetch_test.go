@@ -60,6 +60,7 @@ func TestFetch(t *testing.T) {
 
 // The state is where it belongs, with no access for others.
 func TestFetchState(t *testing.T) {
+	onUnix(t)
 	e := newEnv(t)
 	srv := serve(t, nil, texts...)
 	url := "pop://user@" + srv.Addr
@@ -76,6 +77,7 @@ func TestFetchState(t *testing.T) {
 }
 
 func TestFetchDests(t *testing.T) {
+	onUnix(t)
 	e := newEnv(t)
 	srv := serve(t, nil, texts...)
 	n := 0
@@ -118,6 +120,7 @@ func TestFetchDests(t *testing.T) {
 
 // A destination that refuses messages keeps them on the server, by name, and says so once.
 func TestFetchRefusedByDest(t *testing.T) {
+	onUnix(t)
 	e := newEnv(t)
 	srv := serve(t, nil, texts...)
 	url := "pop://user@" + srv.Addr
@@ -159,6 +162,7 @@ func TestFetchRefused(t *testing.T) {
 }
 
 func TestFetchFails(t *testing.T) {
+	onUnix(t)
 	write := func(e *env, text string, name ...string) {
 		path := e.path(name...)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

@@ -41,9 +41,18 @@ func newEnv(t *testing.T) *env {
 	return &env{t, home, map[string]string{"HOME": home, "POP3_PASSWORD": "secret"}}
 }
 
+// onUnix skips a test that needs a shell, or the paths or the error texts of Unix.
+func onUnix(t testing.TB) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("for Unix")
+	}
+}
+
 // config writes the configuration.
 func (e *env) config(text string) {
 	e.Helper()
+	onUnix(e) // the paths in it are not quoted
 	dir := filepath.Join(e.home, ".config", "pop3")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		e.Fatal(err)

@@ -20,6 +20,7 @@ var update = flag.Bool("update", false, "write the generated files")
 
 // TestGenerated compares the manual page and the completions with the flags that they are made of.
 func TestGenerated(t *testing.T) {
+	onUnix(t)
 	for name, text := range map[string]string{
 		"pop3.1": manPage(), "completion/pop3.bash": bashCompletion(), "completion/_pop3": zshCompletion(), "completion/pop3.fish": fishCompletion(),
 	} {
@@ -57,6 +58,7 @@ func TestGeneratedSyntax(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
+	onUnix(t)
 	e := newEnv(t)
 	t.Chdir(t.TempDir())
 	for _, test := range []struct {

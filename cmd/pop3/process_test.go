@@ -3,11 +3,16 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,15 +30,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// command returns the command as a process of its own, with the certificate of the server and the password.
-func (e *env) command(srv *pop3test.Server, args ...string) *exec.Cmd {
+// command returns a verb as a process of its own, which trusts the certificate of the server and has the password.
+func (e *env) command(srv *pop3test.Server, verb string, args ...string) *exec.Cmd {
 	e.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		e.Fatal(err)
 	}
-	cmd := exec.CommandContext(e.Context(), self, args...)
-	cmd.Env = append(os.Environ(), "POP3_TEST_MAIN=1", "POP3_PASSWORD=secret", "HOME="+e.home, "SSL_CERT_FILE="+e.certFile(srv))
+	cmd := exec.CommandContext(e.Context(), self, append([]string{verb, "-ca", e.certFile(srv)}, args...)...)
+	cmd.Env = append(os.Environ(), "POP3_TEST_MAIN=1", "POP3_PASSWORD=secret", "HOME="+e.home)
 	return cmd
 }
 
@@ -208,5 +213,33 @@ func TestProcessTwice(t *testing.T) {
 	}
 	if got := delivered(t, e.path("Maildir")); !slices.Equal(got, lf(texts...)) {
 		t.Errorf("delivered %d", len(got))
+	}
+}
+
+// The children of a program that takes messages end with it.
+func TestPipeCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	p := &piper{line: "sleep 60 & echo $! >" + pidFile + "; wait", timeout: time.Minute}
+	err := p.deliver(ctx, testMessage, strings.NewReader("x"))
+	if verdict(err) != "failed" || !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if text, err := os.ReadFile(pidFile); err == nil && len(text) > 0 { // if the shell came so far
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		deadline := time.Now().Add(10 * time.Second)
+		for syscall.Kill(pid, 0) == nil {
+			if stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); strings.Contains(string(stat), ") Z") {
+				break // killed, and not yet reaped by its new parent
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("a child of the program is still running")
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
 	}
 }

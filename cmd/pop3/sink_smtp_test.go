@@ -12,6 +12,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -125,7 +126,12 @@ func serveMail(t *testing.T, s *mailServer, kind config.DestKind, secure config.
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if kind == config.LMTP && secure == config.TLSNone {
 		listener.Close()
-		dest.Path = filepath.Join(t.TempDir(), "lmtp")
+		dir, tempErr := os.MkdirTemp("", "lmtp") // the name of a socket must be short
+		if tempErr != nil {
+			t.Fatal(tempErr)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		dest.Path = filepath.Join(dir, "lmtp")
 		listener, err = net.Listen("unix", dest.Path)
 	} else {
 		dest.Addr = listener.Addr().String()

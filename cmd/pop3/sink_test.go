@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,9 +35,7 @@ func verdict(err error) string {
 }
 
 func TestPipe(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("needs a shell")
-	}
+	onUnix(t)
 	dir := t.TempDir()
 	for _, test := range []struct{ line, want, text string }{
 		{"cat >" + filepath.Join(dir, "got"), "delivered", ""},
@@ -79,9 +74,7 @@ func TestPipe(t *testing.T) {
 
 // The program gets the octets of the server on demand, an id, and no password.
 func TestPipeEnvironment(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("needs a shell")
-	}
+	onUnix(t)
 	file := filepath.Join(t.TempDir(), "got")
 	p := &piper{line: "{ cat; env; } >" + file, crlf: true, timeout: time.Minute}
 	if err := p.deliver(t.Context(), testMessage, strings.NewReader("a\r\nb\r\n")); err != nil {
@@ -94,36 +87,6 @@ func TestPipeEnvironment(t *testing.T) {
 	for _, want := range []string{"a\r\nb\r\n", "POP3_ACCOUNT=joe@pop.example.org\n", "POP3_ID=" + testMessage.Key.Digest("joe@pop.example.org") + "\n"} {
 		if !strings.Contains(string(got), want) {
 			t.Errorf("%q is missing in %q", want, got)
-		}
-	}
-}
-
-func TestPipeCanceled(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("needs a shell")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(50*time.Millisecond, cancel)
-	pidFile := filepath.Join(t.TempDir(), "pid")
-	p := &piper{line: "sleep 60 & echo $! >" + pidFile + "; wait", timeout: time.Minute}
-	err := p.deliver(ctx, testMessage, strings.NewReader("x"))
-	if verdict(err) != "failed" || !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
-	}
-	if text, err := os.ReadFile(pidFile); err == nil && len(text) > 0 { // if the shell came so far
-		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		deadline := time.Now().Add(10 * time.Second)
-		for syscall.Kill(pid, 0) == nil {
-			if stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); strings.Contains(string(stat), ") Z") {
-				break // killed, and not yet reaped by its new parent
-			}
-			if time.Now().After(deadline) {
-				t.Fatal("a child of the program is still running")
-			}
-			time.Sleep(10 * time.Millisecond)
 		}
 	}
 }

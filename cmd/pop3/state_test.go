@@ -10,6 +10,7 @@ import (
 )
 
 func TestState(t *testing.T) {
+	onUnix(t)
 	e := newEnv(t)
 	srv := serve(t, func(s *pop3test.Server) { withIDs(s, "one", "two", "three", "four") }, texts...)
 	url := "pop://user@" + srv.Addr
@@ -45,6 +46,7 @@ func TestState(t *testing.T) {
 
 // After the state was lost, the names of the files show what was fetched.
 func TestStateRebuild(t *testing.T) {
+	onUnix(t)
 	e := newEnv(t)
 	srv := serve(t, nil, texts...)
 	url := "pop://user@" + srv.Addr
@@ -80,6 +82,7 @@ func TestStateRebuild(t *testing.T) {
 
 // Those who come from another program do not fetch everything again.
 func TestStateImportForeign(t *testing.T) {
+	onUnix(t)
 	e := newEnv(t)
 	srv := serve(t, func(s *pop3test.Server) { withIDs(s, "one", "two", "three", "four") }, texts...)
 	host, _, _ := strings.Cut(srv.Addr, ":")

@@ -103,7 +103,7 @@ var Keys = []Key{
 			}
 			if path := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(s, "maildir:"), "eml:"), "mbox:"); path != s ||
 				!destScheme.MatchString(s) && s != "-" {
-				if path, err = absolute(path); err != nil {
+				if _, err := absolute(path); err != nil {
 					return err
 				}
 			}

@@ -25,6 +25,9 @@ func write(t *testing.T, text string, mode os.FileMode) string {
 }
 
 func TestLoad(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("for Unix")
+	}
 	t.Setenv("HOME", "/home/joe")
 	c, err := Load(write(t, `
 jobs = 3
@@ -118,6 +121,9 @@ client_id = "id"
 }
 
 func TestMistakes(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("for Unix")
+	}
 	t.Setenv("HOME", "/home/joe")
 	tests := []struct {
 		name, text string

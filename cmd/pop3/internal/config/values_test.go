@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -176,6 +177,9 @@ func TestParsePin(t *testing.T) {
 }
 
 func TestParseDest(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("for Unix")
+	}
 	dir := t.TempDir()
 	t.Chdir(dir)
 	t.Setenv("HOME", "/home/joe")
@@ -224,6 +228,9 @@ func TestParseDest(t *testing.T) {
 }
 
 func TestDefaultPlaces(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("for Unix")
+	}
 	env := map[string]string{"HOME": "/home/joe"}
 	getenv := func(name string) string { return env[name] }
 	check := func(config, state string) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,9 @@ func credential(t *testing.T, c *Connector) (string, error) {
 }
 
 func TestSources(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("for Unix")
+	}
 	dir := t.TempDir()
 	netrcFile := filepath.Join(dir, "netrc")
 	text := "machine other login joe password wrong\nmachine pop.example.org login jim password wrong\n" +
@@ -104,6 +108,9 @@ func TestAsk(t *testing.T) {
 
 // A command that hangs ends with the context.
 func TestCommandCanceled(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("for Unix")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	c := &Connector{Account: &config.Account{Secret: config.Secret{Command: config.Command{"sleep", "60"}}}}
@@ -118,6 +125,9 @@ func TestCommandCanceled(t *testing.T) {
 
 // A password that changes is asked for again after it was refused.
 func TestForget(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("for Unix")
+	}
 	_, a := serve(t, true, nil)
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("old\n"), 0o600); err != nil {
@@ -138,6 +148,9 @@ func TestForget(t *testing.T) {
 
 // A refused token is asked for once more, and a second refusal is final.
 func TestTokenCommandRenewed(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("for Unix")
+	}
 	srv, a := serve(t, true, func(s *pop3test.Server) { s.SASL = []string{"XOAUTH2"} })
 	file := filepath.Join(t.TempDir(), "count")
 	a.Secret.TokenCommand = config.ShellCommand("echo x >>" + file + `; if [ $(wc -l <` + file + `) -lt 2 ]; then echo old; else echo secret; fi`)
