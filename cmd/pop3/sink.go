@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -59,10 +60,14 @@ func (s *sinkMaker) sink(a *config.Account) (sink fetch.Sink, closeSink func(), 
 func (s *sinkMaker) print(ctx context.Context, msg fetch.Message, body io.ReadSeeker) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := newMboxWriter(s.stdout, msg.Time)
+	buffered := bufio.NewWriter(s.stdout)
+	w := fetch.NewMboxWriter(buffered, msg.Time)
 	_, err := io.Copy(w, body)
-	if closeErr := w.Close(); err == nil {
-		err = closeErr
+	if err == nil {
+		err = w.Close()
+	}
+	if err == nil {
+		err = buffered.Flush()
 	}
 	if err != nil {
 		return fmt.Errorf("standard output: %w", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -91,11 +92,15 @@ func (p *piper) copy(w io.Writer, body io.Reader) error {
 		_, err := io.Copy(w, body)
 		return err
 	}
-	lf := newLFWriter(w)
+	buffered := bufio.NewWriter(w)
+	lf := fetch.NewLFWriter(buffered)
 	if _, err := io.Copy(lf, body); err != nil {
 		return err
 	}
-	return lf.Close()
+	if err := lf.Close(); err != nil {
+		return err
+	}
+	return buffered.Flush()
 }
 
 // isClosedPipe reports whether the program did not read to the end. If it still exits with 0, it has what it wants.

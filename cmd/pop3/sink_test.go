@@ -102,48 +102,6 @@ func TestPipeSpoolFails(t *testing.T) {
 	}
 }
 
-func TestLineWriters(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                            "\n",
-		"a":                           "a\n\n",
-		"a\r\n":                       "a\n\n",
-		"a\r\nFrom x\r\n":             "a\n>From x\n\n",
-		"From":                        "From\n\n",
-		">From":                       ">From\n\n",
-		"From x\r\n>From y\r\n>>From": ">From x\n>>From y\n>>From\n\n",
-		">>From z":                    ">>>From z\n\n",
-		"> From\r\nFrom:\r\nFFrom ":   "> From\nFrom:\nFFrom \n\n",
-		"\r\n\r\n":                    "\n\n\n",
-		"a\rb\r\r\nFro\rm \r":         "a\rb\r\nFro\rm \r\n\n",
-		">\r\nFro\r\nFrom \r\n":       ">\nFro\n>From \n\n",
-		"x From y":                    "x From y\n\n",
-		">x>From ":                    ">x>From \n\n",
-	} {
-		for _, step := range []int{1, 2, 1000} {
-			var mbox, lf bytes.Buffer
-			writers := []io.WriteCloser{newMboxWriter(&mbox, testMessage.Time), newLFWriter(&lf)}
-			for _, w := range writers {
-				for rest := text; rest != ""; {
-					n := min(step, len(rest))
-					if _, err := io.WriteString(w, rest[:n]); err != nil {
-						t.Fatal(err)
-					}
-					rest = rest[n:]
-				}
-				if err := w.Close(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if got, want := mbox.String(), "From MAILER-DAEMON Thu Nov 26 01:02:03 2026\n"+want; got != want {
-				t.Errorf("%q: mbox %q, want %q", text, got, want)
-			}
-			if got, want := lf.String(), strings.ReplaceAll(text, "\r\n", "\n"); got != want {
-				t.Errorf("%q: LF %q, want %q", text, got, want)
-			}
-		}
-	}
-}
-
 func TestStdoutSink(t *testing.T) {
 	var out bytes.Buffer
 	s := &sinkMaker{stdout: &out}
