@@ -27,6 +27,8 @@ type run struct {
 	stdout, stderr string
 }
 
+func newRun(status int, stdout, stderr *syncBuffer) run { return run{status, stdout.String(), stderr.String()} }
+
 // An env is where commands run: with a home, a state, and the password "secret" in the environment.
 type env struct {
 	*testing.T
@@ -84,7 +86,7 @@ func (e *env) runContext(ctx context.Context, args ...string) run {
 	e.Helper()
 	a, stdout, stderr := e.app()
 	status := a.run(ctx, args)
-	return run{status, stdout.String(), stderr.String()}
+	return newRun(status, stdout, stderr)
 }
 
 // check fails the test unless the command ended with a status and has shown the texts, on whichever output.
