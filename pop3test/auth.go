@@ -66,7 +66,7 @@ func (s *session) mayLogin() bool {
 	return true
 }
 
-// login answers the last line of an attempt to log in.
+// login responds to the last line of a login attempt.
 func (s *session) login(ok bool) {
 	if s.srv.LoginDropsInput {
 		s.r.Discard(s.r.Buffered())
@@ -112,8 +112,8 @@ func (s *session) auth(arg string) error {
 	return nil
 }
 
-// An exchange is the conversation of one AUTH command. After a failure of it
-// ask returns nothing more, so that a mechanism need not look.
+// An exchange is the conversation of one AUTH command. After a failure ask returns nothing, so that a mechanism need
+// not check for it.
 type exchange struct {
 	*session
 	initial *string // base64 on the AUTH line, until ask returns it
@@ -121,8 +121,8 @@ type exchange struct {
 	lost    error   // the session ended in it
 }
 
-// ask returns the client's response to a challenge. For an empty challenge it
-// is the initial response, if the client sent one.
+// ask returns the client's response to a challenge. For an empty challenge it is the initial response, if the client
+// sent one.
 func (x *exchange) ask(challenge string) string {
 	if x.refusal != "" || x.lost != nil {
 		return ""
@@ -152,7 +152,7 @@ func (x *exchange) ask(challenge string) string {
 		response = line
 	}
 	if response == "*" {
-		x.refusal = "authentication cancelled"
+		x.refusal = "authentication canceled"
 		return ""
 	}
 	decoded, err := base64.StdEncoding.Strict().DecodeString(response)
@@ -163,7 +163,7 @@ func (x *exchange) ask(challenge string) string {
 	return string(decoded)
 }
 
-// mechanisms report whether the client is who it says.
+// mechanisms report whether the client is authenticated.
 var mechanisms = map[string]func(*exchange) bool{
 	"PLAIN":       (*exchange).plain,
 	"LOGIN":       (*exchange).loginMechanism,
@@ -222,14 +222,13 @@ func (x *exchange) oauthBearer() bool {
 	return ok || x.badToken()
 }
 
-// badToken says what is wrong as a challenge, which the client answers before
-// it gets its -ERR.
+// badToken sends the error as a challenge, to which the client responds before it receives -ERR.
 func (x *exchange) badToken() bool {
 	x.ask(`{"status":"invalid_token","schemes":"bearer","scope":"mail"}`)
 	return false
 }
 
-// external believes the client's certificate (RFC 4422, appendix A).
+// external accepts the client's certificate (RFC 4422, appendix A).
 func (x *exchange) external() bool {
 	as := x.ask("")
 	conn, ok := x.conn.(*tls.Conn)

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// capa returns what CAPA lists, in a transcript's words.
+// capa returns the response to CAPA as transcript lines.
 func capa(lines ...string) string {
 	return "C: CAPA\nS: +OK capability list follows\nS: " + strings.Join(lines, "\nS: ") + "\nS: .\n"
 }
@@ -94,7 +94,7 @@ func TestSTLS(t *testing.T) {
 	defer s.Close()
 	for name, connect := range map[string]func(*testing.T, *Server) *client{"pipe": pipe, "tcp": dial} {
 		t.Run(name, func(t *testing.T) {
-			// What was sent behind STLS in the clear has no effect.
+			// Plaintext sent after STLS has no effect.
 			connect(t, s).talk(`
 				S: +OK pop3test ready
 				C: USER user
@@ -114,21 +114,21 @@ func TestSTLS(t *testing.T) {
 	c.talk("S: +OK pop3test ready\nC: STLS\nS: +OK begin TLS\nC: no handshake\n!close")
 }
 
-// The time in a bubble is that of the year 2000, and no deadlock there may be.
+// The year in a bubble is 2000, and there must be no deadlock.
 func TestTLSInBubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewUnstartedServer(three())
 		defer s.Close()
 		c := pipe(t, s)
 		c.talk("S: +OK pop3test ready\nC: STLS\nS: +OK begin TLS\n!tls" + strings.Replace(walk, "S: +OK pop3test ready", "", 1))
-		c.Conn.Close() // says close_notify, which nobody may have to wait for
+		c.Conn.Close() // sends close_notify, which must not block
 
 		c = newClient(t, s.PipeTLS())
 		c.talk("!tls\nS: +OK pop3test ready\nC: STLS\nS: -ERR TLS is active already" + quit)
 	})
 }
 
-// A client that does not trust the server says so while the server still writes.
+// A client that does not trust the server sends an alert while the server is still writing.
 func TestTLSDistrusted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewUnstartedServer(nil)
@@ -161,7 +161,7 @@ func TestTLSServer(t *testing.T) {
 	}
 }
 
-// A certificate of one's own, TLS 1.2, and EXTERNAL by the client's.
+// A caller's certificate, TLS 1.2, and EXTERNAL with a client certificate.
 func TestTLSConfig(t *testing.T) {
 	s := NewUnstartedServer(nil)
 	s.SASL = []string{"EXTERNAL"}
@@ -247,7 +247,7 @@ func TestAuth(t *testing.T) {
 		"C: AUTH PLAIN " + b64("user\x00secret") + "\n" + wrong,
 		"C: AUTH PLAIN =\n" + wrong + "C: AUTH PLAIN " + plain + "\n" + accepted,
 		"C: AUTH PLAIN\nS: + \nC:\n" + wrong,
-		"C: AUTH PLAIN\nS: + \nC: *\nS: -ERR authentication cancelled\nC: QUIT\nS: +OK bye\n!close",
+		"C: AUTH PLAIN\nS: + \nC: *\nS: -ERR authentication canceled\nC: QUIT\nS: +OK bye\n!close",
 		"C: AUTH PLAIN YR==\nS: -ERR response is not base64\n",
 		"C: AUTH PLAIN ?\nS: -ERR response is not base64\n",
 		"C: AUTH PLAIN " + plain[:5] + "\nS: -ERR response is not base64\n",
@@ -259,14 +259,14 @@ func TestAuth(t *testing.T) {
 		"C: AUTH LOGIN\nS: + VXNlcm5hbWU6\nC: dXNlcg==\nS: + UGFzc3dvcmQ6\nC: c2VjcmV0\n" + accepted,
 		"C: AUTH LOGIN dXNlcg==\nS: + UGFzc3dvcmQ6\nC: c2VjcmV0\n" + accepted,
 		"C: AUTH LOGIN\nS: + VXNlcm5hbWU6\nC: dXNlcg==\nS: + UGFzc3dvcmQ6\nC:\n" + wrong,
-		"C: AUTH LOGIN\nS: + VXNlcm5hbWU6\nC: *\nS: -ERR authentication cancelled\n",
+		"C: AUTH LOGIN\nS: + VXNlcm5hbWU6\nC: *\nS: -ERR authentication canceled\n",
 
 		"C: AUTH CRAM-MD5 dXNlcg==\nS: -ERR no initial response in this mechanism\n",
 
 		"C: AUTH XOAUTH2 " + xoauth2 + "\n" + accepted,
 		"C: AUTH XOAUTH2\nS: + \nC: " + xoauth2 + "\n" + accepted,
 		"C: AUTH XOAUTH2 " + b64("user=user\x01auth=Bearer expired\x01\x01") + "\n" + trouble + "C:\n" + wrong,
-		"C: AUTH XOAUTH2 " + b64("user=user\x01auth=Bearer expired\x01\x01") + "\n" + trouble + "C: *\nS: -ERR authentication cancelled\n",
+		"C: AUTH XOAUTH2 " + b64("user=user\x01auth=Bearer expired\x01\x01") + "\n" + trouble + "C: *\nS: -ERR authentication canceled\n",
 
 		"C: AUTH OAUTHBEARER " + bearer + "\n" + accepted,
 		"C: AUTH OAUTHBEARER " + b64("n,,\x01auth=Bearer secret\x01\x01") + "\n" + accepted,
@@ -318,7 +318,7 @@ func TestAuthHangUp(t *testing.T) {
 		c.Close()
 		synctest.Wait()
 		if _, err := server.Write([]byte("x")); err != io.ErrClosedPipe {
-			t.Errorf("the session goes on: %v", err)
+			t.Errorf("the session continues: %v", err)
 		}
 		s.Close()
 	})

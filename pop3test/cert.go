@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// TLSConfig returns what a client needs to trust the certificate that this
-// package makes for itself, once in a process: valid for localhost, 127.0.0.1
-// and ::1. Its ServerName is localhost, for connections without an address.
+// TLSConfig returns a client configuration that trusts the certificate of this package. The certificate is created once
+// per process and is valid for localhost, 127.0.0.1 and ::1. Its ServerName is localhost, for connections without an
+// address.
 func TLSConfig() *tls.Config { return clientConfig(certificate()) }
 
 func clientConfig(cert tls.Certificate) *tls.Config {
@@ -26,17 +26,15 @@ func clientConfig(cert tls.Certificate) *tls.Config {
 	return &tls.Config{RootCAs: pool, ServerName: "localhost"}
 }
 
-// A serverTLS keeps the server's side of TLS from one session to the next, so
-// that a client can resume its TLS sessions: the keys of the session tickets
-// belong to the configuration.
+// A serverTLS keeps the server's side of TLS from one session to the next, so that a client can resume its TLS
+// sessions: the keys of the session tickets belong to the configuration.
 type serverTLS struct {
 	mu    sync.Mutex
-	given *tls.Config // what config was made of
+	given *tls.Config // the source of config
 	made  *tls.Config
 }
 
-// config returns the configuration to use for the one given, which may be nil
-// or lack a certificate.
+// config returns the configuration to use for the one given, which may be nil or lack a certificate.
 func (s *serverTLS) config(given *tls.Config) *tls.Config {
 	if given != nil && (len(given.Certificates) > 0 || given.GetCertificate != nil || given.GetConfigForClient != nil) {
 		return given

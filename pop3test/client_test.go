@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// A client is the other side of a transcript: it sends the lines C: and wants
-// the lines S:, of S- only the beginning. C* sends its text without CRLF,
-// !close wants the server to hang up.
+// A client is the other side of a transcript: it sends the lines C: and expects the lines S:, or for S- only the
+// beginning. C* sends its text without CRLF, and !close expects the server to close the connection.
 type client struct {
 	net.Conn
 	t    *testing.T

@@ -1,10 +1,10 @@
-// Package pop3test provides a POP3 server for tests, in the manner of
-// [net/http/httptest]: for a client, or for a program that reads mail.
+// Package pop3test provides a POP3 server for testing clients and programs that read mail, in the manner of
+// [net/http/httptest].
 //
 // # Server
 //
-// A [Server] keeps to RFC 1939 and the extensions that its fields name. It
-// listens on a port of the loopback interface:
+// A [Server] implements RFC 1939 and the extensions that its fields enable. It listens on a port of the loopback
+// interface:
 //
 //	srv := pop3test.NewServer(pop3test.Messages("Subject: hello\r\n\r\nHow are you?\r\n"))
 //	defer srv.Close()
@@ -13,20 +13,16 @@
 //		t.Errorf("%d messages deleted, want 1", len(got))
 //	}
 //
-// or on none, with a session from [Server.Pipe], [Server.PipeTLS] or
-// [Server.DialContext], which fits into a [testing/synctest] bubble: then a test
-// of a timeout takes no time.
+// A session from [Server.Pipe], [Server.PipeTLS] or [Server.DialContext] needs no port. It can be used in a
+// [testing/synctest] bubble, in which a test of a timeout takes no time.
 //
-// What goes wrong in the world can be made to go wrong here. [Server.Refuse]
-// answers a command with -ERR and [RefuseMessage] the retrieval of a message;
-// [CutAt] drops the connection within a message, and
-// [Server.CloseClientConnections] all connections at any time; Latency and
-// Dribble are a bad line.
+// A Server can simulate failures. [Server.Refuse] rejects a command with -ERR, and [RefuseMessage] rejects the
+// retrieval of a message. [CutAt] drops the connection within a message, and [Server.CloseClientConnections] drops all
+// connections at any time. Latency and Dribble simulate a slow connection.
 //
 // # Script
 //
-// A [Script] is the server's side of one connection, octet for octet, and what
-// the client must say:
+// A [Script] is the server's side of one connection, byte for byte, and the lines that the client must send:
 //
 //	conn := pop3test.Play(t, `
 //		S: +OK ready
@@ -34,7 +30,7 @@
 //		S: +OK two 320
 //		!close`)
 //
-// It is for what no good server does, and for what one real server did once:
-// see [ParseScript] for its language. Playing it with every [Script.Cut] up to
-// [Script.Octets] shows what a client makes of a connection that is lost.
+// Use it for responses that no correct server sends, and to reproduce the behavior of a particular server.
+// [ParseScript] describes its language. Play it with every [Script.Cut] up to [Script.Octets] to test how a client
+// handles a lost connection.
 package pop3test

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// The wire form of the second message of three, which has dots of every kind.
+// The second message of three as sent: it has dots of every kind.
 const second = "Subject: two\r\n\r\n..\r\n...\r\n..x\r\nlast\r\n.\r\n"
 
-// TestCutAt drops the connection after each octet of a response, with further
-// commands under way: the client receives all of them, and no more.
+// TestCutAt drops the connection after each byte of a response, with further commands in flight. The client receives
+// exactly the bytes before the cut.
 func TestCutAt(t *testing.T) {
 	const status = "+OK message follows\r\n"
 	transports := map[string]func(t *testing.T, s *Server) *client{
@@ -25,8 +25,8 @@ func TestCutAt(t *testing.T) {
 			c.talk("!tls")
 			return c
 		},
-		"a write an octet": func(t *testing.T, s *Server) *client { s.Dribble = true; return pipe(t, s) },
-		"latency":          func(t *testing.T, s *Server) *client { s.Latency = time.Microsecond; return pipe(t, s) },
+		"one byte per write": func(t *testing.T, s *Server) *client { s.Dribble = true; return pipe(t, s) },
+		"latency":            func(t *testing.T, s *Server) *client { s.Latency = time.Microsecond; return pipe(t, s) },
 	}
 	for name, connect := range transports {
 		t.Run(name, func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestCutAt(t *testing.T) {
 	}
 }
 
-// Nothing else is cut: another message, TOP, a response that ends before.
+// Nothing else is cut: not another message, TOP, or a response that ends before the cut.
 func TestCutAtElsewhere(t *testing.T) {
 	retr2 := "C: RETR 2\nS: +OK message follows\nS: " + strings.ReplaceAll(strings.TrimSuffix(second, "\r\n"), "\r\n", "\nS: ") + "\n"
 	s := NewUnstartedServer(CutAt(three(), 2, int64(len(second)+1)))
@@ -78,7 +78,7 @@ func TestCutAtElsewhere(t *testing.T) {
 		C: DELE 2
 		S: +OK message deleted` + quit)
 
-	// What was number 3 is number 2 now.
+	// Message 3 has become message 2.
 	c = pipe(t, s)
 	c.talk(login + `
 		C: RETR 2
@@ -93,7 +93,7 @@ func TestCutAtElsewhere(t *testing.T) {
 	}
 }
 
-// Whoever sees the end of the connection finds the maildrop free.
+// After the end of the connection the maildrop is free.
 func TestCutAtExclusive(t *testing.T) {
 	s := NewServer(CutAt(three(), 1, 5))
 	s.Exclusive = true

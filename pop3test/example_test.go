@@ -85,8 +85,7 @@ func ExampleServer_Refuse() {
 	// +OK logged in
 }
 
-// A client that dials by itself talks to a Server without a port. The same
-// works within a testing/synctest bubble.
+// A client that dials by itself talks to a Server without a port. The same works within a testing/synctest bubble.
 func ExampleServer_DialContext() {
 	srv := pop3test.NewUnstartedServer(pop3test.Messages("Subject: one\r\n"))
 	defer srv.Close()
@@ -106,7 +105,7 @@ func ExampleServer_DialContext() {
 	// Output: 1 14 <nil>
 }
 
-// What does a client make of a connection that is lost within a message?
+// Test how a client handles a connection that is lost within a message.
 func ExampleCutAt() {
 	drop := pop3test.Messages("Subject: one\r\n\r\nThis is the first.\r\n")
 	drop = pop3test.CutAt(drop, 1, 14)

@@ -76,15 +76,14 @@ func (s *session) stls(string) error {
 	return s.startTLS()
 }
 
-// startTLS throws away what was sent behind STLS in the clear: it may be
-// somebody else's.
+// startTLS discards plaintext sent after STLS: it may have been injected.
 func (s *session) startTLS() error {
 	s.meter.off.Store(true)
 	if err := s.flush(); err != nil {
 		return err
 	}
-	// Either side of TLS may write when the other one does, an alert for one:
-	// over net.Pipe, which buffers nothing, both would wait for ever.
+	// Both sides of TLS may write at the same time, for instance an alert. Over net.Pipe, which has no buffer, they
+	// would deadlock.
 	s.raw = newReadAhead(s.raw, 0)
 	conn := tls.Server(s.raw, s.srv.tls.config(s.srv.TLS))
 	if err := conn.HandshakeContext(context.Background()); err != nil {

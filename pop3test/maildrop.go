@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// A Maildrop is what a session finds after login: messages numbered from 1.
-// A message keeps its number; new ones may be added at the end, and sessions
-// that begin later see them. It is used by many goroutines at once.
+// A Maildrop holds the messages that a session finds after login, numbered from 1. A message keeps its number. New
+// messages may be added at the end; sessions that begin later see them. A Maildrop must be safe for concurrent use.
 type Maildrop interface {
 	// Count returns the number of messages.
 	Count() int
@@ -21,16 +20,14 @@ type Maildrop interface {
 	// UID returns the unique-id of message n: 1 to 70 octets from 0x21 to 0x7E.
 	UID(n int) string
 
-	// WriteMessage writes the octets of message n, lines ending with CRLF,
-	// not dot-stuffed: the server stuffs. An error before the first octet is
-	// sent to the client behind -ERR; a later one makes the server hang up,
-	// so that the client has half a message.
+	// WriteMessage writes the bytes of message n. Lines end with CRLF and are not dot-stuffed: the server does the
+	// dot-stuffing. An error before the first byte is sent to the client after -ERR. After a later error the server
+	// closes the connection, so that the message is truncated.
 	WriteMessage(w io.Writer, n int) error
 }
 
-// Messages returns a Maildrop of the given texts, whose lines end with CRLF.
-// A CRLF missing at the end is added, since POP3 cannot do without;
-// all other octets are served as given.
+// Messages returns a Maildrop of the given texts, whose lines end with CRLF. If a text does not end with CRLF, it is
+// appended, because POP3 requires it. All other bytes are served as given.
 func Messages(texts ...string) Maildrop {
 	m := make(messages, len(texts))
 	for i, text := range texts {
@@ -65,20 +62,18 @@ func (m messages) WriteMessage(w io.Writer, n int) error {
 	return err
 }
 
-// Generate returns a Maildrop of count messages, each made anew whenever it
-// is asked for, so that it takes no memory. LIST and STAT make every message
-// to know its size; a [Generated] with SizeOf spares them that.
+// Generate returns a Maildrop of count messages, each of which is generated on every access, so that it takes no
+// memory. LIST and STAT generate every message to determine its size; use a [Generated] with SizeOf to avoid that.
 func Generate(count int, message func(n int) string) Maildrop {
 	return &Generated{N: count, Text: message}
 }
 
-// Generated is a Maildrop whose messages are made when they are asked for.
-// Its functions are called by many goroutines at once.
+// Generated is a Maildrop whose messages are generated on access. Its functions may be called concurrently.
 type Generated struct {
 	N      int                // number of messages
 	Text   func(n int) string // message n, its lines ending with CRLF
-	SizeOf func(n int) int64  // octets in message n; nil: the length of Text(n)
-	UIDOf  func(n int) string // unique-id of message n; nil: made from n
+	SizeOf func(n int) int64  // octets in message n; if nil, the length of Text(n)
+	UIDOf  func(n int) string // unique-id of message n; if nil, derived from n
 }
 
 // Count returns g.N.

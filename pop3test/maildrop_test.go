@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// texts are full of what may go wrong at a line's start and end.
+// texts contain the special cases at the start and end of a line.
 var texts = map[string]string{
 	"":                         ".\r\n",
 	"\r\n":                     "\r\n.\r\n",
@@ -26,7 +26,7 @@ var texts = map[string]string{
 	"\x00\xff.\r\n.\x00\r\n\n": "\x00\xff.\r\n..\x00\r\n\n\r\n.\r\n",
 }
 
-// splits calls f with text cut in two at every place, and octet by octet.
+// splits calls f with text cut in two at every place, and byte by byte.
 func splits(text string, f func(parts ...string)) {
 	for i := range len(text) + 1 {
 		f(text[:i], text[i:])
@@ -210,7 +210,7 @@ func TestNewMail(t *testing.T) {
 	pipe(t, s).talk(login + "C: STAT\nS: +OK 2 59" + quit)
 }
 
-// benchmark sends command and reads size octets of answer, again and again.
+// benchmark repeatedly sends command and reads the response.
 func benchmark(b *testing.B, m Maildrop, command string) {
 	s := NewServer(m)
 	defer s.Close()

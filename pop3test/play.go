@@ -13,13 +13,11 @@ import (
 	"time"
 )
 
-// grace is how long the end of a test waits for a client that has not yet done
-// what its transcript wants.
+// grace is how long the end of a test waits for a client that has not yet completed its transcript.
 var grace = 5 * time.Second
 
-// Play plays a transcript, as [ParseScript] describes it, over [net.Pipe] and
-// returns the client's end. Where the client departs from the transcript the
-// test fails and the connection is closed. It fails too if the transcript has
+// Play plays a transcript, as [ParseScript] describes it, over [net.Pipe] and returns the client's end. If the client
+// deviates from the transcript, the test fails and the connection is closed. The test also fails if the transcript has
 // not been played to its end when the test is over.
 func Play(t testing.TB, transcript string) net.Conn {
 	t.Helper()
@@ -30,15 +28,14 @@ func Play(t testing.TB, transcript string) net.Conn {
 	return s.Play(t)
 }
 
-// Play plays the script as the function Play plays a transcript.
+// Play plays the script like the function [Play].
 func (s *Script) Play(t testing.TB) net.Conn {
 	client, server := net.Pipe()
 	s.start(t, func(context.Context) (net.Conn, error) { return server, nil })
 	return client
 }
 
-// Listen is Play for one connection to a port of the loopback interface. It
-// returns the port's address.
+// Listen is like Play, for one connection to a port of the loopback interface. It returns the port's address.
 func (s *Script) Listen(t testing.TB) (addr string) {
 	t.Helper()
 	l, err := listen()
@@ -53,8 +50,8 @@ func (s *Script) Listen(t testing.TB) (addr string) {
 	return l.Addr().String()
 }
 
-// start plays the script on the connection that accept returns, until the end
-// of the test at most: then the context is done.
+// start plays the script on the connection that accept returns, until the end of the test at most: then the context is
+// done.
 func (s *Script) start(t testing.TB, accept func(context.Context) (net.Conn, error)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &player{Script: *s, ctx: ctx, played: make(chan struct{})}
@@ -82,10 +79,10 @@ type player struct {
 	played chan struct{} // closed when the client has nothing more to do
 
 	raw   net.Conn
-	under net.Conn // what TLS runs on: raw, or raw read ahead
+	under net.Conn // below TLS: raw, or raw read ahead
 	conn  net.Conn // under, or TLS on it
 	r     *bufio.Reader
-	sent  int // octets, for Cut
+	sent  int // bytes, for Cut
 }
 
 var (
@@ -95,7 +92,7 @@ var (
 	errHungUp = errors.New("the client hung up")
 )
 
-// play returns what the client did wrong, behind the number of the line.
+// play returns an error with the number of the line if the client deviates from the script.
 func (p *player) play(accept func(context.Context) (net.Conn, error)) error {
 	conn, err := accept(p.ctx)
 	if err != nil {
@@ -115,7 +112,7 @@ func (p *player) play(accept func(context.Context) (net.Conn, error)) error {
 			return fmt.Errorf("%d: the client sent %q after the end", p.lines, line)
 		}
 	case errEnd:
-		// What the client has sent meanwhile would turn a close into a reset.
+		// Unread data from the client would turn a close into a reset.
 		io.Copy(io.Discard, p.under)
 	default:
 		return err
@@ -123,8 +120,8 @@ func (p *player) play(accept func(context.Context) (net.Conn, error)) error {
 	return nil
 }
 
-// perform takes the steps of the script. It returns nil at the end of the
-// transcript and errEnd at that of the connection.
+// perform takes the steps of the script. It returns nil at the end of the transcript and errEnd at the end of the
+// connection.
 func (p *player) perform() error {
 	if p.Cut == 0 {
 		return p.hangUp(p.Reset)
@@ -144,8 +141,7 @@ func (p *player) perform() error {
 	return nil
 }
 
-// mayHangUp reports whether the client need not take what the server sends
-// from step i on.
+// mayHangUp reports whether the client need not take what the server sends from step i on.
 func (p *player) mayHangUp(i int) bool {
 	for _, st := range p.steps[i:] {
 		switch st.do {
@@ -182,7 +178,7 @@ func (p *player) step(st *step) error {
 		io.Copy(io.Discard, p.r)
 	case expectClose:
 		if line, _ := p.r.ReadSlice('\n'); len(line) > 0 {
-			return fmt.Errorf("the client sent %q where it should hang up", line)
+			return fmt.Errorf("the client sent %q instead of closing the connection", line)
 		}
 	}
 	if p.ctx.Err() != nil {
@@ -191,7 +187,7 @@ func (p *player) step(st *step) error {
 	return errEnd
 }
 
-// hangUp ends the connection without a word, under TLS too.
+// hangUp closes the connection without a TLS close_notify.
 func (p *player) hangUp(reset bool) error {
 	if tcp, ok := p.raw.(*net.TCPConn); ok {
 		if !reset {

@@ -6,8 +6,8 @@ import (
 	"testing/synctest"
 )
 
-// resumes performs the transcript twice, the second time with the tickets of
-// the first, and wants the second TLS session to be resumed.
+// resumes performs the transcript twice, the second time with the tickets of the first, and expects the second TLS
+// session to be resumed.
 func resumes(t *testing.T, connect func() *client, transcript string) {
 	t.Helper()
 	cache := tls.NewLRUClientSessionCache(1)

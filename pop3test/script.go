@@ -12,23 +12,22 @@ import (
 	"time"
 )
 
-// A Script is a transcript that the server's side of a connection follows,
-// octet for octet. Make one with ParseScript or LoadScript; a copy may have
-// other options. It may be played any number of times, at once too.
+// A Script is a transcript that the server's side of a connection follows, byte for byte. Create one with ParseScript
+// or LoadScript; a copy may have other options. It may be played any number of times, also concurrently.
 type Script struct {
-	// Dribble sends one octet a write; otherwise every line is one.
+	// Dribble sends one byte per write instead of one line.
 	Dribble bool
 
-	// Cut is the number of octets after which the connection ends, whatever
-	// the transcript says. Negative, as ParseScript sets it, is never.
+	// Cut is the number of bytes after which the connection ends, whatever the transcript contains. If negative, as set
+	// by ParseScript, the connection is not cut.
 	Cut int
 
-	// Reset makes the end at Cut a reset (RST) on a TCP connection.
+	// Reset resets a TCP connection (RST) at Cut instead of closing it.
 	Reset bool
 
-	// TLS is the server's side of TLS for !tls; nil will do, and without a
-	// certificate it uses the package's own: see [TLSConfig]. All plays share
-	// it, so that a client with a ClientSessionCache resumes its TLS sessions.
+	// TLS is the server's TLS configuration for !tls. It may be nil. If it has no certificate, the package's
+	// certificate is used: see [TLSConfig]. All plays share it, so that a client with a ClientSessionCache resumes its
+	// TLS sessions.
 	TLS *tls.Config
 
 	tls   *serverTLS
@@ -64,8 +63,8 @@ const (
 // last reports whether nothing may follow the action.
 func (a action) last() bool { return a >= closeConn }
 
-// ParseScript parses a transcript. Every line is one step; blanks before it are
-// ignored, blanks at its end are part of it:
+// ParseScript parses a transcript. Every line is one step; blanks before it are ignored, blanks at its end are part of
+// it:
 //
 //	S: text         the server sends text and CRLF
 //	S- text         the server sends text alone
@@ -76,13 +75,13 @@ func (a action) last() bool { return a >= closeConn }
 //	!wait 5s        time passes
 //	!close          the server closes the connection
 //	!reset          the server resets the connection
-//	!stall          the server does nothing more until the client hangs up
-//	!expect-close   the client must hang up here, or while the server sends
-//	                what stands just before
+//	!stall          the server does nothing more until the client closes the connection
+//	!expect-close   the client must close the connection here, or during
+//	                the line before this one
 //	# text          a comment
 //
-// A text may hold the escapes \r, \n, \t, \0, \\ and \xNN. After the last line
-// the client may hang up, but not send anything.
+// A text may contain the escapes \r, \n, \t, \0, \\ and \xNN. After the last line the client may close the connection,
+// but must not send anything.
 func ParseScript(transcript string) (*Script, error) {
 	return parse("transcript", transcript)
 }
@@ -215,7 +214,7 @@ func unescape(text string) (string, error) {
 	}
 }
 
-// octets returns the number of octets that the server sends in the step.
+// octets returns the number of bytes that the server sends in the step.
 func (st *step) octets() int {
 	if st.do == send || st.do == repeat {
 		return len(st.text) * st.times
@@ -223,8 +222,8 @@ func (st *step) octets() int {
 	return 0
 }
 
-// Octets returns the number of octets that the server sends in all, those of
-// TLS itself not counted: every Cut from 0 to it is worth a test.
+// Octets returns the total number of bytes that the server sends, not counting the overhead of TLS. A thorough test
+// plays the script with every Cut from 0 to Octets.
 func (s *Script) Octets() int {
 	total := 0
 	for i := range s.steps {

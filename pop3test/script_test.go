@@ -115,7 +115,7 @@ func (v *verdict) Errorf(format string, args ...any) {
 	v.errors = append(v.errors, fmt.Sprintf(format, args...))
 }
 
-// end ends the test and returns what is wrong.
+// end ends the test and returns its failures.
 func (v *verdict) end() string {
 	for _, f := range v.cleanups {
 		f()
@@ -123,7 +123,7 @@ func (v *verdict) end() string {
 	return strings.Join(v.errors, "\n")
 }
 
-// What a client does, and what Play says about it; "" is nothing.
+// The actions of a client, and the failure that Play reports, or "".
 var plays = []struct {
 	name, transcript string
 	client           func(c *client)
@@ -160,13 +160,13 @@ var plays = []struct {
 	{"close", "S: +OK\n!close", func(c *client) { c.talk("S: +OK\n!close") }, ""},
 	{"reset", "S: +OK\n!reset", func(c *client) { c.talk("S: +OK\n!close") }, ""},
 	{"stall", "C: STAT\n!stall", func(c *client) { c.talk("C: STAT\nC: QUIT"); c.Close() }, ""},
-	{"stall for ever", "C: STAT\n!stall", func(c *client) { c.talk("C: STAT") },
+	{"stall forever", "C: STAT\n!stall", func(c *client) { c.talk("C: STAT") },
 		`transcript:2: the client has not hung up`},
 	{"expect close", "S: +OK\n!expect-close", func(c *client) { c.talk("S: +OK"); c.Close() }, ""},
 	{"expect close in vain", "S: +OK\n!expect-close", func(c *client) { c.talk("S: +OK") },
 		`transcript:2: the client has not hung up`},
 	{"expect close, and it talks", "S: +OK\n!expect-close", func(c *client) { c.talk("S: +OK\nC: STAT\n!close") },
-		`transcript:2: the client sent "STAT\r\n" where it should hang up`},
+		`transcript:2: the client sent "STAT\r\n" instead of closing the connection`},
 	{"close expected while the server sends", "!repeat 100000000 1 1\nS: .\n!expect-close",
 		func(c *client) { c.talk("S: 1 1\nS: 1 1"); c.Close() }, ""},
 	{"close not expected while the server sends", "!repeat 100000000 1 1\nC: NOOP\n!expect-close",
@@ -186,7 +186,7 @@ var plays = []struct {
 	{"TLS", "S: +OK\nC: STLS\nS: +OK\n!tls\nC: STAT\nS: +OK 0 0\n!close", func(c *client) {
 		c.talk("S: +OK\nC: STLS\nS: +OK\n!tls\nC: STAT\nS: +OK 0 0\n!close")
 	}, ""},
-	{"plaintext behind STLS", "C: STLS\nS: +OK\n!tls", func(c *client) {
+	{"plaintext after STLS", "C: STLS\nS: +OK\n!tls", func(c *client) {
 		c.talk("C* STLS\\r\\nNOOP\\r\\n\nS: +OK")
 	}, `transcript:3: the client sent "NOOP\r\n" before the handshake`},
 	{"TLS, and gone without reading", "!tls\nC: QUIT", func(c *client) { c.talk("!tls\nC: QUIT"); c.Close() }, ""},
@@ -223,7 +223,7 @@ func TestPlay(t *testing.T) {
 	}
 }
 
-func TestPlayRefusesNonsense(t *testing.T) {
+func TestPlayRefusesMalformedTranscript(t *testing.T) {
 	v := new(verdict)
 	defer func() {
 		recover() // Fatal should not have returned
@@ -234,7 +234,7 @@ func TestPlayRefusesNonsense(t *testing.T) {
 	Play(v, "nonsense")
 }
 
-// The client gets every octet before the cut, and not one after it.
+// The client receives every byte before the cut, and none after it.
 func TestCut(t *testing.T) {
 	s, err := ParseScript("S: +OK ready\nC: LIST\nS: +OK\n!repeat 3 1 1\nS: .\nC: QUIT\nS: +OK")
 	if err != nil {
@@ -262,7 +262,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// At 0 the client need not have said what comes first.
+// With a cut at 0 the client need not have sent its first line.
 func TestCutAtOnce(t *testing.T) {
 	for _, transcript := range []string{"C: STAT\nS: +OK", "!tls\nS: +OK", "!wait 1h\nS: +OK", ""} {
 		s, err := ParseScript(transcript)
@@ -285,7 +285,7 @@ func TestListen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What comes behind QUIT does not spoil the end.
+	// Data after QUIT does not affect the end.
 	newClient(t, conn).talk("S: +OK ready\nC* QUIT\\r\\n" + strings.Repeat("x", 1<<20) + "\nS: +OK\n!close")
 	if conn, err := net.Dial("tcp", addr); err == nil {
 		conn.Close()
@@ -314,20 +314,20 @@ func TestListenEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Cut, s.Reset = test.cut, test.reset
-		conn, err := net.Dial("tcp", s.Listen(t)) // which a reset may meet already
+		conn, err := net.Dial("tcp", s.Listen(t)) // which may already meet the reset
 		if err == nil {
 			defer conn.Close()
 		}
 		for err == nil {
 			_, err = conn.Read(make([]byte, 100))
 		}
-		if reset := err != io.EOF; reset != test.wants { // what a reset is called differs between systems
+		if reset := err != io.EOF; reset != test.wants { // the error of a reset differs between systems
 			t.Errorf("cut %d, reset %t, %s: %v, want a reset: %t", test.cut, test.reset, test.end, err, test.wants)
 		}
 	}
 }
 
-func TestListenNobodyComes(t *testing.T) {
+func TestListenWithoutConnection(t *testing.T) {
 	defer func(d time.Duration) { grace = d }(grace)
 	grace = 0
 	s, err := ParseScript("S: +OK")

@@ -13,49 +13,42 @@ import (
 	"time"
 )
 
-// A Server is a POP3 server on a port of the loopback interface, or on none at
-// all: see [Server.Pipe]. Fields are set before the first session and left
-// alone from then on; where they are zero the server is a plain one of RFC 1939
-// with CAPA.
+// A Server is a POP3 server on a port of the loopback interface, or without a port: see [Server.Pipe]. Its fields must
+// not be changed after the first session begins. With zero fields it implements RFC 1939 and CAPA.
 type Server struct {
 	// Addr is the address to dial, as host:port. Start sets it.
 	Addr string
 
-	// Maildrop holds the messages; nil holds none.
+	// Maildrop contains the messages. If nil, the maildrop is empty.
 	Maildrop Maildrop
 
-	// User and Password open the maildrop; "user" and "secret" where empty.
-	// Password is also the secret of APOP and CRAM-MD5 and the token of
-	// XOAUTH2 and OAUTHBEARER.
+	// User and Password open the maildrop. If empty, they are "user" and "secret". Password is also the secret of APOP
+	// and CRAM-MD5 and the token of XOAUTH2 and OAUTHBEARER.
 	User, Password string
 
-	// Greeting is the text after the +OK of the greeting; one that names the
-	// package where empty.
+	// Greeting is the text after the +OK of the greeting. If empty, the text names the package.
 	Greeting string
 
-	// APOP puts a timestamp behind the greeting and allows APOP (RFC 1939,
-	// section 7).
+	// APOP appends a timestamp to the greeting and allows APOP (RFC 1939, section 7).
 	APOP bool
 
 	// STLS allows and lists STLS (RFC 2595).
 	STLS bool
 
-	// Pipelining lists PIPELINING (RFC 2449, section 6.6). Commands that come
-	// together are answered one after the other in any case.
+	// Pipelining lists PIPELINING (RFC 2449, section 6.6). Commands that arrive together are processed one after the
+	// other in any case.
 	Pipelining bool
 
 	// UTF8 allows and lists UTF8 (RFC 6856, section 2).
 	UTF8 bool
 
-	// Langs are the languages that LANG lists, each a tag, a blank and a
-	// description, such as "de Deutsch" (RFC 6856, section 3). With none there
-	// is no LANG.
+	// Langs are the languages that LANG lists, each a tag, a blank and a description, such as "de Deutsch" (RFC 6856,
+	// section 3). If empty, LANG is an unknown command.
 	Langs []string
 
-	// SASL names the mechanisms of AUTH (RFC 5034), in upper case and in the
-	// order CAPA lists them. Those that work are PLAIN, LOGIN, CRAM-MD5,
-	// XOAUTH2, OAUTHBEARER and EXTERNAL, which wants a certificate from the
-	// client: see TLS. Others are listed and refused.
+	// SASL names the mechanisms of AUTH (RFC 5034), in upper case and in the order CAPA lists them. PLAIN, LOGIN,
+	// CRAM-MD5, XOAUTH2, OAUTHBEARER and EXTERNAL are implemented; EXTERNAL requires a client certificate: see TLS.
+	// Others are listed and refused.
 	SASL []string
 
 	// Caps are further lines for CAPA, such as "EXPIRE NEVER".
@@ -67,44 +60,38 @@ type Server struct {
 	// NoUSER makes USER and PASS unknown commands.
 	NoUSER bool
 
-	// CapsAfterLogin lists TOP, UIDL and PIPELINING after login only, as
-	// Gmail does.
+	// CapsAfterLogin lists TOP, UIDL and PIPELINING after login only, as Gmail does.
 	CapsAfterLogin bool
 
-	// LoginRequiresTLS refuses every login in the clear.
+	// LoginRequiresTLS refuses every login without TLS.
 	LoginRequiresTLS bool
 
-	// LoginDropsInput throws away what was sent behind a login before its
-	// answer, as Courier does.
+	// LoginDropsInput discards input that the client sent after a login command before the response to it, as Courier
+	// does.
 	LoginDropsInput bool
 
-	// Exclusive refuses a login with [IN-USE] while another session has the
-	// maildrop open.
+	// Exclusive refuses a login with [IN-USE] while another session has the maildrop open.
 	Exclusive bool
 
-	// Dribble sends one octet a write.
+	// Dribble sends one byte per write.
 	Dribble bool
 
-	// Latency is the time between the arrival of a command and its answer.
-	// Commands that come together wait together, as on a long line.
+	// Latency is the time between the arrival of a command and the response to it. Commands that arrive together are
+	// delayed together, as on a connection with a long round trip.
 	Latency time.Duration
 
-	// Refuse, where not nil, is asked before a command is obeyed. Where it
-	// returns a text, the answer is -ERR and this text. The verb is in upper
-	// case; n says how many commands with this verb the server has had, this
-	// one included. The greeting has the verb "": refusing it turns the client
-	// away. A refused QUIT deletes nothing and ends the session all the same.
-	// Refuse is called by many goroutines at once.
+	// Refuse, if not nil, is called before a command is executed. If it returns a text, the response is -ERR and this
+	// text. The verb is in upper case; n is the number of commands with this verb that the server has received,
+	// including this one. The greeting has the verb "": refusing it rejects the client. A refused QUIT deletes nothing
+	// but still ends the session. Refuse may be called concurrently.
 	Refuse func(verb string, n int) string
 
-	// TLS is the server's side of TLS; nil will do. Without a certificate it
-	// uses the package's own. All sessions share it, so that a client with a
-	// ClientSessionCache resumes its TLS sessions.
+	// TLS is the server's TLS configuration. It may be nil. If it has no certificate, the server uses the package's
+	// certificate. All sessions share it, so that a client with a ClientSessionCache resumes its TLS sessions.
 	TLS *tls.Config
 
-	// Logf, where not nil, is told every command, with its passwords, every
-	// status line and why a session was lost. [testing.T.Logf] fits. It is
-	// called by many goroutines at once.
+	// Logf, if not nil, is called with every command, including passwords, with every status line, and with the reason
+	// if a session is lost. [testing.T.Logf] is suitable. Logf may be called concurrently.
 	Logf func(format string, args ...any)
 
 	implicitTLS bool
@@ -121,28 +108,25 @@ type Server struct {
 	commands []byte       // every line that clients sent, each with LF
 	gone     map[int]bool // numbers in Maildrop of messages deleted
 	deleted  []string     // their unique-ids
-	inUse    bool         // by a session, where Exclusive
+	inUse    bool         // by a session, if Exclusive
 }
 
-// NewServer starts and returns a Server with STLS and PIPELINING.
-// The caller should call Close when finished.
+// NewServer starts and returns a Server with STLS and PIPELINING. The caller should call Close when finished.
 func NewServer(m Maildrop) *Server {
 	s := NewUnstartedServer(m)
 	s.Start()
 	return s
 }
 
-// NewTLSServer starts and returns a Server that speaks TLS from the first
-// octet. The caller should call Close when finished.
+// NewTLSServer starts and returns a Server with implicit TLS. The caller should call Close when finished.
 func NewTLSServer(m Maildrop) *Server {
 	s := NewUnstartedServer(m)
 	s.StartTLS()
 	return s
 }
 
-// NewUnstartedServer returns a Server with STLS and PIPELINING that does not
-// listen yet. Change its fields, then call Start or StartTLS, or use it by
-// Pipe alone. The caller should call Close when finished.
+// NewUnstartedServer returns a Server with STLS and PIPELINING that does not listen yet. Change its fields, then call
+// Start or StartTLS, or use it through Pipe only. The caller should call Close when finished.
 func NewUnstartedServer(m Maildrop) *Server {
 	return &Server{Maildrop: m, STLS: true, Pipelining: true}
 }
@@ -150,7 +134,7 @@ func NewUnstartedServer(m Maildrop) *Server {
 // Start begins to listen on a free port of the loopback interface.
 func (s *Server) Start() { s.start(false) }
 
-// StartTLS is Start for a server that speaks TLS from the first octet.
+// StartTLS is like Start, for a server with implicit TLS.
 func (s *Server) StartTLS() { s.start(true) }
 
 func (s *Server) start(implicitTLS bool) {
@@ -190,20 +174,17 @@ func listen() (net.Listener, error) {
 	return l, nil
 }
 
-// Pipe returns the client's end of a new session over [net.Pipe]. The server
-// need not be started; one that is not can be made and used within a
-// [testing/synctest] bubble. After StartTLS the session is one with TLS from
-// the first octet.
+// Pipe returns the client's end of a new session over [net.Pipe]. The server need not be started; a server that is not
+// started can be created and used within a [testing/synctest] bubble. After StartTLS the session uses implicit TLS.
 func (s *Server) Pipe() net.Conn { return s.pipe(s.implicitTLS) }
 
-// PipeTLS is Pipe for a session that is one with TLS from the first octet,
-// also of a server that is not started: for DialTLS in a bubble.
+// PipeTLS is like Pipe, for a session with implicit TLS. The server need not be started: use it for DialTLS in a
+// bubble.
 func (s *Server) PipeTLS() net.Conn { return s.pipe(true) }
 
-// DialContext is Pipe, or PipeTLS for port 995 or "pop3s", as a Dialer for a
-// client: it makes no network connection, and takes nothing else from addr. So
-// a client that dials by itself can be used within a [testing/synctest]
-// bubble. After Close, and once ctx is done, it fails.
+// DialContext is Pipe, or PipeTLS for port 995 or "pop3s", as a Dialer for a client. It makes no network connection
+// and ignores the rest of addr. Use it to run a client that dials by itself within a [testing/synctest] bubble. It fails
+// after Close or if ctx is done.
 func (s *Server) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	fail := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
@@ -255,8 +236,8 @@ func (s *Server) begin(conn net.Conn, implicitTLS bool) {
 	})
 }
 
-// Close stops listening, hangs up on every session and returns when all have
-// ended. Deletions that no QUIT has committed are forgotten.
+// Close stops listening, closes every session and returns when all have ended. Deletions that no QUIT has committed are
+// discarded.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -268,8 +249,8 @@ func (s *Server) Close() {
 	s.running.Wait()
 }
 
-// CloseClientConnections hangs up on every session, without waiting for their
-// ends. It may be called from Refuse or from a method of the Maildrop.
+// CloseClientConnections closes every session, without waiting for them to end. It may be called from Refuse or
+// from a method of the Maildrop.
 func (s *Server) CloseClientConnections() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -278,7 +259,7 @@ func (s *Server) CloseClientConnections() {
 	}
 }
 
-// TLSConfig returns what a client needs to trust the server.
+// TLSConfig returns a client configuration that trusts the server's certificate.
 func (s *Server) TLSConfig() *tls.Config {
 	if s.TLS != nil && len(s.TLS.Certificates) > 0 {
 		return clientConfig(s.TLS.Certificates[0])
@@ -286,16 +267,14 @@ func (s *Server) TLSConfig() *tls.Config {
 	return TLSConfig()
 }
 
-// Deleted returns the unique-ids of the messages that are really gone, those
-// whose deletion a QUIT has committed, in the order of their going.
+// Deleted returns the unique-ids of the messages whose deletion has been committed by QUIT, in the order of deletion.
 func (s *Server) Deleted() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string(nil), s.deleted...)
 }
 
-// Remaining returns the unique-ids of the messages that a new session would
-// find.
+// Remaining returns the unique-ids of the messages that a new session would find.
 func (s *Server) Remaining() []string {
 	count, numbers := s.snapshot()
 	uids := make([]string, count)
@@ -305,9 +284,8 @@ func (s *Server) Remaining() []string {
 	return uids
 }
 
-// Commands returns the lines that clients have sent so far, without CRLF, in
-// the order of their arrival, SASL responses among them. Nothing is hidden,
-// passwords are as they came.
+// Commands returns the lines that clients have sent so far, without CRLF, in the order of their arrival, including SASL
+// responses. Passwords are not redacted.
 func (s *Server) Commands() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -317,10 +295,9 @@ func (s *Server) Commands() []string {
 	return strings.Split(string(bytes.TrimSuffix(s.commands, crlf[1:])), "\n")
 }
 
-// MaxInFlight returns the largest number of commands that a session ever had
-// received and not yet answered. With Latency that is what the client had sent
-// ahead; without, what happened to arrive together. What comes under TLS is
-// not counted.
+// MaxInFlight returns the largest number of commands of one session that were in flight: received but without a
+// response. With Latency this is the number of commands that the client pipelined; without it, the number that happened
+// to arrive together. Commands sent over TLS are not counted.
 func (s *Server) MaxInFlight() int { return int(s.peak.Load()) }
 
 // record keeps a line for Commands.
@@ -345,8 +322,8 @@ func (s *Server) refuses(verb string) string {
 	return s.Refuse(verb, n)
 }
 
-// snapshot returns the number of messages there are and their numbers in the
-// Maildrop, which are nil where none is deleted: see original.
+// snapshot returns the number of messages there are and their numbers in the Maildrop, which are nil if none is
+// deleted: see original.
 func (s *Server) snapshot() (count int, numbers []int) {
 	if s.Maildrop == nil {
 		return 0, nil

@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 )
 
-// The walk of RFC 1939, over a pipe and a socket.
+// A complete session of RFC 1939, over a pipe and over a socket.
 const walk = login + `
 	C: STAT
 	S: +OK 3 82
@@ -272,8 +272,8 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// Commands that come together are answered together; one that has come by half
-// does not hold up the answer to the one before.
+// The responses to commands that arrive together are sent together. An incomplete command does not delay the response
+// to the one before.
 func TestPipelined(t *testing.T) {
 	s := NewUnstartedServer(three())
 	defer s.Close()

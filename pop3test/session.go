@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	maxCommand  = 255     // octets in a command with its CRLF (RFC 2449, section 4)
-	maxResponse = 1 << 16 // octets in a SASL response
+	maxCommand  = 255     // bytes in a command with its CRLF (RFC 2449, section 4)
+	maxResponse = 1 << 16 // bytes in a SASL response
 )
 
 // The states of a session (RFC 1939, section 3).
@@ -29,14 +29,14 @@ const (
 type session struct {
 	srv   *Server
 	id    int
-	raw   net.Conn // what TLS runs on
+	raw   net.Conn // below TLS
 	conn  net.Conn // raw, or TLS on it
 	meter *meter
 	r     *bufio.Reader
 	w     *bufio.Writer // nil while there is nothing to send
 
 	implicitTLS bool
-	answered    int64 // commands whose answers are in w
+	answered    int64 // commands whose responses are in w
 	cut         bool  // in the middle of a response
 
 	state     state
@@ -61,7 +61,7 @@ func newSession(srv *Server, id int, conn net.Conn, m *meter) *session {
 		r:     bufio.NewReader(conn),
 		state: authorization,
 
-		answered: -1, // the greeting answers none
+		answered: -1, // the greeting is no response to a command
 	}
 }
 
@@ -74,7 +74,7 @@ func (s *session) serve() {
 	case s.cut:
 		s.drop()
 	case err == nil && s.secure():
-		s.conn.Close() // says close_notify first
+		s.conn.Close() // sends close_notify first
 	}
 	s.raw.Close()
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *session) serve() {
 	}
 }
 
-// converse returns nil once the server has ended the session in good order.
+// converse returns nil once the server has ended the session cleanly.
 func (s *session) converse() error {
 	if s.implicitTLS {
 		if err := s.startTLS(); err != nil {
@@ -158,7 +158,7 @@ var commands = map[string]command{
 	"UTF8": {authorization, none, (*session).utf8},
 }
 
-// obey answers one command line.
+// obey executes one command line.
 func (s *session) obey(line string) error {
 	verb, arg, hasArg := strings.Cut(line, " ")
 	verb = strings.ToUpper(verb)
@@ -211,7 +211,7 @@ func (s *Server) lacks(verb string) bool {
 	return false
 }
 
-// A syntaxError is a line that is no command. The session goes on.
+// A syntaxError is a line that is not a command. The session continues.
 type syntaxError string
 
 func (e syntaxError) Error() string { return string(e) }
@@ -221,8 +221,7 @@ const (
 	errTooLong syntaxError = "line too long"
 )
 
-// readLine returns a line without its CRLF. It sends the answers first, unless
-// the next line is here already.
+// readLine returns a line without its CRLF. It first flushes the responses, unless the next line is already buffered.
 func (s *session) readLine(limit int) (string, error) {
 	here, _ := s.r.Peek(s.r.Buffered())
 	if bytes.IndexByte(here, '\n') < 0 {
@@ -263,7 +262,7 @@ func (s *session) readLine(limit int) (string, error) {
 
 var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
 
-// buffer makes s.w ready for an answer.
+// buffer makes s.w ready for a response.
 func (s *session) buffer() *bufio.Writer {
 	if s.w == nil {
 		s.w = writers.Get().(*bufio.Writer)
@@ -272,8 +271,7 @@ func (s *session) buffer() *bufio.Writer {
 	return s.w
 }
 
-// flush sends the answers and gives the buffer back, so that an idle session
-// holds none.
+// flush sends the responses and releases the buffer, so that an idle session has none.
 func (s *session) flush() error {
 	if s.w == nil {
 		return nil
@@ -297,7 +295,7 @@ func (s *session) status(indicator, text string) {
 	s.log("S: ", indicator, text)
 }
 
-// log tells Logf what the texts say together.
+// log passes the concatenated texts to Logf.
 func (s *session) log(texts ...string) {
 	if s.srv.Logf != nil {
 		s.srv.Logf("pop3test: session %d: %s", s.id, strings.Join(texts, ""))

@@ -13,26 +13,25 @@ var (
 	terminator = []byte(".\r\n")
 )
 
-// A dotWriter writes a multi-line response (RFC 1939, section 3): the octets
-// with every dot at the start of a line doubled, and at Close the terminating
-// line. A line ends at CRLF only.
+// A dotWriter writes a multi-line response (RFC 1939, section 3): the text with every dot at the start of a line
+// doubled and, at Close, the terminating line. A line ends at CRLF only.
 type dotWriter struct {
 	w     *bufio.Writer
-	open  func() // called before the first octet
+	open  func() // called before the first byte
 	begun bool
-	tail  [2]byte // the last two octets written
+	tail  [2]byte // the last two bytes written
 
 	cuts bool  // the connection is to be dropped
-	left int64 // octets until then
+	left int64 // bytes until then
 }
 
 // errCut ends a response at the place that cutAfter names.
 var errCut = errors.New("the connection was cut")
 
-// cutAfter ends the response with errCut after the given number of octets.
+// cutAfter ends the response with errCut after the given number of bytes.
 func (d *dotWriter) cutAfter(octets int64) { d.cuts, d.left = true, octets }
 
-// put writes octets as they are.
+// put writes bytes without dot-stuffing.
 func (d *dotWriter) put(p []byte) error {
 	if !d.cuts {
 		_, err := d.w.Write(p)
@@ -63,7 +62,7 @@ func (d *dotWriter) Write(p []byte) (int, error) {
 				return 0, err
 			}
 		}
-		// As far as the next line that begins with a dot.
+		// Up to the next line that begins with a dot.
 		end := len(p)
 		if d.tail[1] == '\r' && bytes.HasPrefix(p, crlfDot[1:]) {
 			end = 1
@@ -83,7 +82,7 @@ func (d *dotWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close ends the last line where that is wanting, and the response.
+// Close ends the last line if it is incomplete, and the response.
 func (d *dotWriter) Close() error {
 	d.begin()
 	if d.tail != [2]byte(crlf) {
@@ -94,7 +93,7 @@ func (d *dotWriter) Close() error {
 	return d.put(terminator)
 }
 
-// stuffed returns what RETR sends of a text after the status line.
+// stuffed returns the text as RETR sends it after the status line.
 func stuffed(text string) []byte {
 	var buf bytes.Buffer
 	buf.Grow(len(text) + len(text)/64 + len(terminator))
@@ -106,21 +105,21 @@ func stuffed(text string) []byte {
 	return buf.Bytes()
 }
 
-// errEnough stops a WriteMessage whose further octets TOP does not want.
+// errEnough stops a WriteMessage when TOP needs no more of the message.
 var errEnough = errors.New("pop3test: TOP has all its lines")
 
-// A topWriter passes on the header of a message, the blank line behind it and
-// the given number of lines of the body. After that it says errEnough.
+// A topWriter passes on the header of a message, the blank line after it and the given number of lines of the body.
+// After that it returns errEnough.
 type topWriter struct {
 	w      io.Writer
 	lines  int
 	inBody bool
-	length int  // octets in the current line so far
+	length int  // bytes in the current line so far
 	cr     bool // the last of them is CR
 }
 
 func (t *topWriter) Write(p []byte) (int, error) {
-	end := 0 // of what passes
+	end := 0 // of the part to pass on
 	for end < len(p) && !t.full() {
 		i := bytes.IndexByte(p[end:], '\n')
 		if i < 0 {

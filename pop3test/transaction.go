@@ -11,7 +11,7 @@ import (
 
 // The commands of the TRANSACTION state (RFC 1939, section 5).
 
-// find returns the message number that arg names, or 0 after having refused.
+// find returns the message number that arg names, or 0 after refusing the command.
 func (s *session) find(arg string) int {
 	n, err := strconv.ParseUint(arg, 10, 31)
 	if err != nil || n < 1 || int(n) > s.count {
@@ -51,7 +51,7 @@ func (s *session) uidl(arg string) error {
 	})
 }
 
-// listing answers LIST or UIDL, of which value appends the second column.
+// listing responds to LIST or UIDL. value appends the second column.
 func (s *session) listing(arg string, value func(b []byte, n int) []byte) error {
 	row := func(b []byte, n int) []byte {
 		b = strconv.AppendInt(b, int64(n), 10)
@@ -106,7 +106,7 @@ func (s *session) top(arg string) error {
 	return s.send(n, int(lines))
 }
 
-// send answers with message n, or its top if lines is not negative.
+// send responds with message n, or with its top if lines is not negative.
 func (s *session) send(n, lines int) error {
 	d := &dotWriter{w: s.buffer(), open: func() { s.ok(messageFollows) }}
 	w := io.Writer(d)

@@ -6,19 +6,16 @@ import (
 	"net"
 )
 
-// CutAt returns a Maildrop like drop, except that the server drops the
-// connection within the response to RETR n: after the given number of octets
-// that follow the status line, as they are sent, with the stuffed dots and the
-// terminating line. 0 leaves the status line alone; a number past the end of
-// the response leaves it complete, and the session alive. TOP n is answered in
-// full.
+// CutAt returns a Maildrop like drop, except that the server drops the connection within the response to RETR n, after
+// the given number of bytes that follow the status line, counted as they are sent, with the stuffed dots and the
+// terminating line. With 0 only the status line is sent. With a number beyond the end the response is complete and the
+// session remains open. TOP n is not affected.
 //
-// On TCP the client receives every octet before the cut. The session ends as
-// if the client had hung up: its deletions are not committed.
+// On TCP the client receives every byte before the cut. The session ends as if the client had closed the connection:
+// its deletions are not committed.
 //
-// Message n is that of the Maildrop: a session may know it by a lower number
-// after deletions. Maildrops with a fault can be put into one another, for
-// faults in several messages.
+// The number n is that of the Maildrop: after deletions, a session may know the message by a lower number. Calls can be
+// nested for faults in several messages.
 func CutAt(drop Maildrop, n int, octets int64) Maildrop {
 	return cutDrop{drop, n, max(0, octets)}
 }
@@ -30,15 +27,14 @@ type cutDrop struct {
 }
 
 func (d cutDrop) WriteMessage(w io.Writer, n int) error {
-	if dots, ok := w.(*dotWriter); ok && n == d.n { // RETR; TOP has a writer of its own
+	if dots, ok := w.(*dotWriter); ok && n == d.n { // RETR; TOP has a separate writer
 		dots.cutAfter(d.octets)
 	}
 	return d.Maildrop.WriteMessage(w, n)
 }
 
-// RefuseMessage returns a Maildrop like drop, except that RETR n and TOP n are
-// answered with -ERR and the text, which may begin with a response code. The
-// message is listed and can be deleted as before. As for n, see [CutAt].
+// RefuseMessage returns a Maildrop like drop, except that RETR n and TOP n are refused with -ERR and the text, which
+// may begin with a response code. The message is still listed and can be deleted. See [CutAt] for n.
 func RefuseMessage(drop Maildrop, n int, text string) Maildrop {
 	return refusingDrop{drop, n, text}
 }
@@ -56,8 +52,8 @@ func (d refusingDrop) WriteMessage(w io.Writer, n int) error {
 	return d.Maildrop.WriteMessage(w, n)
 }
 
-// drop lets the client of a TCP connection receive what was sent: to close the
-// connection with input unread would be a reset, which discards it.
+// drop lets the client of a TCP connection receive the data that was sent. Closing the connection with unread input
+// would send a reset, which discards that data.
 func (s *session) drop() {
 	if tcp, ok := s.meter.Conn.(*net.TCPConn); ok && tcp.CloseWrite() == nil {
 		io.Copy(io.Discard, s.raw)

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// What the server does wrong when told to, and how sessions end.
+// Tests of configured failures, and of the ends of sessions.
 
 func TestLoginDropsInput(t *testing.T) {
 	s := NewUnstartedServer(nil)
@@ -95,7 +95,7 @@ func TestExclusive(t *testing.T) {
 		S: +OK send PASS
 		C: PASS secret
 		S: -ERR [IN-USE] another session has the maildrop open`)
-	// Whoever sees the answer to QUIT finds the maildrop free.
+	// After the response to QUIT the maildrop is free.
 	first.talk("C: QUIT")
 	first.Read(make([]byte, 1))
 	second.talk(`
@@ -105,7 +105,7 @@ func TestExclusive(t *testing.T) {
 		S: +OK logged in` + quit)
 }
 
-// A session that is lost lets go of the maildrop.
+// A lost session releases the maildrop.
 func TestExclusiveLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewUnstartedServer(nil)
@@ -174,7 +174,7 @@ func TestLatency(t *testing.T) {
 	})
 }
 
-// A hang-up, by either side, ends a session at once, delayed as it may be.
+// When either side closes the connection, the session ends at once, even with Latency.
 func TestLatencyHangUp(t *testing.T) {
 	for range 20 {
 		for _, transcript := range []string{"S: +OK pop3test ready", "S: +OK pop3test ready\nC: CAPA"} {
@@ -214,7 +214,7 @@ func TestCloseClientConnections(t *testing.T) {
 	pipe(t, s).talk(login + quit)
 }
 
-// Close hangs up wherever a session stands.
+// Close closes the connection in every state of a session.
 func TestClose(t *testing.T) {
 	endless := &Generated{N: 1, Text: func(int) string { return strings.Repeat("endless\r\n", 1<<20) }}
 	for name, transcript := range map[string]string{

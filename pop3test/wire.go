@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A sender sends what a session has to say. It counts commands as answered
-// before their answers go, lest the client's next ones be counted on top.
+// A sender writes the responses of a session. It counts commands as completed before their responses are written, so
+// that the client's next commands are not counted in addition.
 type sender struct{ *session }
 
 func (s sender) Write(p []byte) (int, error) {
@@ -22,7 +22,7 @@ func (s sender) Write(p []byte) (int, error) {
 	return s.conn.Write(p)
 }
 
-// A dribbler writes one octet at a time.
+// A dribbler writes one byte at a time.
 type dribbler struct{ io.Writer }
 
 func (d dribbler) Write(p []byte) (int, error) {
@@ -34,12 +34,12 @@ func (d dribbler) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A meter counts the lines that have arrived and are not yet answered.
+// A meter counts the lines that have arrived and have no response yet.
 type meter struct {
 	net.Conn
 	open atomic.Int64
 	peak *atomic.Int64 // the most that open ever was, over all sessions
-	off  atomic.Bool   // what arrives is TLS records
+	off  atomic.Bool   // the data is TLS records
 }
 
 func (m *meter) Read(p []byte) (int, error) {
@@ -56,14 +56,13 @@ func (m *meter) Read(p []byte) (int, error) {
 	}
 }
 
-// A readAhead reads before it is asked, so that the other side need not wait
-// until it can write, and hands on what it has read when that has the age
-// given. What arrives together is handed on together: delays do not add up.
+// A readAhead reads before Read is called, so that the peer's writes do not block, and delivers data once it has the
+// given age. Data that arrives together is delivered together: delays do not add up.
 type readAhead struct {
 	net.Conn
 	delay  time.Duration
 	chunks chan chunk
-	first  chunk // what Read is handing on
+	first  chunk // being delivered by Read
 	close  func() error
 	closed chan struct{}
 }
@@ -79,7 +78,7 @@ func newReadAhead(conn net.Conn, delay time.Duration) *readAhead {
 	a := &readAhead{
 		Conn:   conn,
 		delay:  delay,
-		chunks: make(chan chunk, 1024), // 4 MiB on the way at most
+		chunks: make(chan chunk, 1024), // at most 4 MiB in transit
 		closed: make(chan struct{}),
 	}
 	ended := make(chan struct{})
