@@ -27,7 +27,7 @@ func (c *Client) Login(ctx context.Context, user, password string) error {
 }
 
 func (c *Client) login(h *lease, user, password string) error {
-	c.s.conn.keepSecret(password) // also what the server says before it is sent may be shown
+	c.s.conn.keepSecret(password) // text that the server sent earlier may contain it too
 	caps, err := c.knownCapabilities(h)
 	if err != nil {
 		return err
@@ -191,5 +191,5 @@ func (c *Client) startTLS(h *lease, config *tls.Config) error {
 	return nil
 }
 
-// mayShowSecrets reports whether a password may be sent as it is.
+// mayShowSecrets reports whether a password may be sent in plaintext.
 func (c *Client) mayShowSecrets() bool { return c.s.conn.encrypted() || c.opts.AllowInsecureLogin }

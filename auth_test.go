@@ -11,7 +11,7 @@ import (
 const (
 	rfcChallenge = "<1896.697170952@dbc.mtview.ca.us>"
 	rfcDigest    = "c4c9334bac560ecc979e58001b3e22fb"
-	blankDigest  = "6c3f5540f08ca95c793c858fec6ac037" // with the challenge of Twisted's example, which is no msg-id
+	blankDigest  = "6c3f5540f08ca95c793c858fec6ac037" // with the challenge of Twisted's example, which is not a msg-id
 )
 
 // script is a transcript with the greeting in it. The client's options know the certificate of !tls.
@@ -23,7 +23,7 @@ func script(t testing.TB, opts Options, transcript string) *Client {
 	return connect(t, &opts, pop3test.Play(t, transcript))
 }
 
-// refusedWith wants a *ServerError.
+// refusedWith returns a check for a *ServerError.
 func refusedWith(command, text string) func(t *testing.T, err error) {
 	return func(t *testing.T, err error) {
 		t.Helper()
@@ -41,7 +41,7 @@ func failsWith(target error) func(t *testing.T, err error) {
 	}
 }
 
-// wantProtocolError wants a *ProtocolError, and returns it.
+// wantProtocolError fails the test unless err is a *ProtocolError, which it returns.
 func wantProtocolError(t testing.TB, err error) *ProtocolError {
 	t.Helper()
 	var protocol *ProtocolError
@@ -73,7 +73,7 @@ type panicking struct{}
 func (panicking) Start() (string, []byte, error) { return "X", nil, nil }
 func (panicking) Next([]byte) ([]byte, error)    { panic("no more") }
 
-// What comes after a panic must not be taken for the response that the server waits for.
+// A command after a panic must not be sent as the response that the server is waiting for.
 func TestNextPanics(t *testing.T) {
 	c := dialogue(t, nil, `
 		C: AUTH X
@@ -94,7 +94,8 @@ func TestNextPanics(t *testing.T) {
 	}
 }
 
-// TestUnsolicitedDataWithinLease has a server say more than it was asked, between the lines of one turn: it is taken for no answer.
+// TestUnsolicitedDataWithinLease has a server send unsolicited data between the lines of one exchange. It is never
+// taken for a response.
 func TestUnsolicitedDataWithinLease(t *testing.T) {
 	t.Run("login", func(t *testing.T) {
 		c := dialogue(t, &Options{AllowInsecureLogin: true}, `
@@ -218,7 +219,7 @@ func TestChallenge(t *testing.T) {
 	}
 }
 
-// A server that refuses CAPA may support STLS after all; how it refused may tell.
+// A server that refuses CAPA may still support STLS. The error reports the refusal.
 func TestStartTLSAfterRefusedCAPA(t *testing.T) {
 	c := dialogue(t, nil, `
 		C: CAPA

@@ -16,8 +16,8 @@ import (
 	"github.com/seed-5b1d5243/pop3"
 )
 
-// A server that reads nothing until all it has to say is written must not meet a client that reads nothing until all it
-// has to say is written. On a net.Pipe nothing is buffered, so the first command that waits for the first answer hangs.
+// A server that does not read while it writes must not meet a client that does not read while it writes. A net.Pipe has
+// no buffer, so a command that waits for an earlier response would deadlock.
 func TestBatchNeverDeadlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
@@ -105,14 +105,14 @@ func TestBatchCutAnywhere(t *testing.T) {
 				}
 			}
 			if !failed || whole > strings.Count(response[:cut], "\r\n.\r\n") {
-				t.Errorf("cut at %d: %d whole messages, failed %v", cut, whole, failed)
+				t.Errorf("cut at %d: %d complete messages, failed %v", cut, whole, failed)
 			}
 			c.Close()
 		})
 	}
 }
 
-// A batch that was left may find anything in what is still to be read, and that ends the session.
+// After a break, draining may find malformed responses or errors, which close the session.
 func TestBatchBreak(t *testing.T) {
 	for rest, want := range map[string]string{
 		"+OK\r\nthr":     "connection closed by server",
@@ -134,7 +134,8 @@ func TestBatchBreak(t *testing.T) {
 	}
 }
 
-// A server may answer what it has not read. Then nobody reads any more, and the writer must not be waited for without end.
+// A server may respond to commands that it has not read, and then stop reading. The wait for the writer must be
+// bounded.
 func TestBatchServerStopsReading(t *testing.T) {
 	unread := func(t *testing.T, timeout time.Duration) (c *pop3.Client, deleted chan error) {
 		c = pipelining(t, pop3.Options{Timeout: timeout}, func(server net.Conn) {
@@ -172,8 +173,8 @@ func TestBatchServerStopsReading(t *testing.T) {
 	})
 }
 
-// A server that answers more than it is asked may come to answer a command that is not sent yet. That must not count:
-// the message would be taken for deleted.
+// A server may send more responses than it received commands. A response to a command that has not been sent must not
+// count, or the message would be taken for deleted.
 func TestBatchEarlyResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pipelining(t, pop3.Options{}, func(server net.Conn) {

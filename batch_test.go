@@ -39,7 +39,7 @@ func batchClient(t *testing.T, conn net.Conn, opts pop3.Options) *pop3.Client {
 	return c
 }
 
-// pipelining connects a client to a server that lists PIPELINING, and to what comes then does as it is told.
+// pipelining connects a client to a server that lists PIPELINING and handles the following input as given.
 func pipelining(t *testing.T, opts pop3.Options, serve func(server net.Conn)) *pop3.Client {
 	t.Helper()
 	client, server := net.Pipe()
@@ -74,7 +74,7 @@ func TestRetrAll(t *testing.T) {
 		{"pipelined", func(*pop3test.Server, *pop3.Options) {}},
 		{"not listed", func(s *pop3test.Server, _ *pop3.Options) { s.Pipelining = false }},
 		{"NoPipelining", func(_ *pop3test.Server, o *pop3.Options) { o.NoPipelining = true }},
-		{"one octet a write", func(s *pop3test.Server, _ *pop3.Options) { s.Dribble = true }},
+		{"one byte per write", func(s *pop3test.Server, _ *pop3.Options) { s.Dribble = true }},
 		{"no CAPA", func(s *pop3test.Server, _ *pop3.Options) { s.NoCAPA = true }},
 	} {
 		t.Run(mode.name, func(t *testing.T) {
@@ -234,7 +234,7 @@ func TestCommandsInsideBatch(t *testing.T) {
 				continue
 			}
 			if !errors.Is(err, pop3.ErrClosed) {
-				t.Errorf("the step behind QUIT: %v", err)
+				t.Errorf("the step after QUIT: %v", err)
 			}
 		}
 		if n != 2 {
@@ -246,7 +246,7 @@ func TestCommandsInsideBatch(t *testing.T) {
 	})
 }
 
-// Round trips: 500 messages at 20 ms each way and back take as long as eight of them.
+// With a round trip of 20 ms, 500 messages take as long as eight round trips.
 func TestBatchRoundTrips(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rtt = 20 * time.Millisecond
@@ -281,7 +281,7 @@ func TestBatchRoundTrips(t *testing.T) {
 	})
 }
 
-// Quit puts out the loop of a batch that somebody else is in.
+// Quit evicts a batch whose loop runs in another goroutine.
 func TestQuitDuringBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := batchServer(t, 3)
@@ -308,7 +308,7 @@ func TestQuitDuringBatch(t *testing.T) {
 	})
 }
 
-// The caller may change its slice inside the loop: what was asked for is asked for.
+// The caller may change its slice inside the loop without effect on the batch.
 func TestBatchCopiesNumbers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := batchClient(t, batchServer(t, 100).Pipe(), pop3.Options{})

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// metered counts the octets that are read from a connection.
+// metered counts the bytes that are read from a connection.
 type metered struct {
 	net.Conn
 	octets atomic.Int64
@@ -25,8 +25,8 @@ func (m *metered) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestBreakDrainsAWindow breaks out of a loop over large messages. What must be drained is the window: about 4 MiB, and never less than
-// two messages.
+// TestBreakDrainsAWindow breaks out of a loop over large messages. The window must be drained: about 4 MiB, and at
+// least two messages.
 func TestBreakDrainsAWindow(t *testing.T) {
 	const mib = 1 << 20
 	for name, test := range map[string]struct {
@@ -70,13 +70,13 @@ func TestBreakDrainsAWindow(t *testing.T) {
 			}
 			must(t, c.Noop(background))
 			if drained := conn.octets.Load() - before; drained > test.most {
-				t.Errorf("drained %d octets, want at most %d", drained, test.most)
+				t.Errorf("drained %d bytes, want at most %d", drained, test.most)
 			}
 		})
 	}
 }
 
-// TestWindowAfterLargeMessages: the sizes of one batch are expected in the next.
+// TestWindowAfterLargeMessages: the sizes of one batch set the window of the next.
 func TestWindowAfterLargeMessages(t *testing.T) {
 	text := strings.Repeat(strings.Repeat("x", 62)+"\r\n", 1<<14)
 	srv := pop3test.NewUnstartedServer(pop3test.Generate(50, func(int) string { return text }))
@@ -99,7 +99,7 @@ func TestWindowAfterLargeMessages(t *testing.T) {
 		break
 	}
 	if drained := conn.octets.Load() - before; drained > 6<<20 {
-		t.Errorf("drained %d octets", drained)
+		t.Errorf("drained %d bytes", drained)
 	}
 }
 

@@ -13,8 +13,8 @@ const (
 	maxListOctets   = 64 << 10
 )
 
-// Capabilities is the response to CAPA (RFC 2449): the parameters of each capability by its name, in upper case. Parameters are in
-// order, and nil if a capability is listed without any.
+// Capabilities is the response to CAPA (RFC 2449): the parameters of each capability by its name, in upper case.
+// Parameters are in order, and nil if a capability is listed without parameters.
 type Capabilities map[string][]string
 
 // Has reports whether a capability is listed. The name is matched case-insensitively.
@@ -36,7 +36,7 @@ func (c Capabilities) clone() Capabilities {
 	return d
 }
 
-// A Language is one in which the server can write the text of its responses (RFC 6856, section 3).
+// A Language is a language that the server can use for the text of its responses (RFC 6856, section 3).
 type Language struct{ Tag, Description string }
 
 // Capabilities returns the server's capabilities, sending CAPA unless they are cached. The cache is cleared by STLS and by a
@@ -67,7 +67,7 @@ func (c *Client) cachedCapabilities() Capabilities {
 	return c.caps
 }
 
-// setCapabilities caches capabilities, or forgets them. refused is the error of a CAPA that the server refused.
+// setCapabilities caches capabilities, or clears the cache. refused is the error of a CAPA that the server refused.
 func (c *Client) setCapabilities(caps Capabilities, refused error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -25,20 +25,20 @@ func TestCapabilities(t *testing.T) {
 		{"on several lines", "S: SASL PLAIN\nS: TOP\nS: sasl XOAUTH2 CRAM-MD5\nS: Sasl\nS: TOP\nS: EXPIRE\nS: EXPIRE 60", Capabilities{
 			"SASL": {"PLAIN", "XOAUTH2", "CRAM-MD5"}, "TOP": nil, "EXPIRE": {"60"}}},
 		{"SASL without mechanisms", "S: SASL", Capabilities{"SASL": nil}},
-		{"what some servers say", "S: EXPIRENEVER\nS: CAPA\nS: PIPELINE\nS: IMPLEMENTATION Cyrus POP3 v3.6.1", Capabilities{
+		{"of some servers", "S: EXPIRENEVER\nS: CAPA\nS: PIPELINE\nS: IMPLEMENTATION Cyrus POP3 v3.6.1", Capabilities{
 			"EXPIRENEVER": nil, "CAPA": nil, "PIPELINE": nil, "IMPLEMENTATION": {"Cyrus", "POP3", "v3.6.1"}}},
 		{"dots", "S: ..X\nS: .Y\nS: Z .", Capabilities{".X": nil, ".Y": nil, "Z": {"."}}},
 		{"a bare LF is a blank", `S: TOP\nUIDL`, Capabilities{"TOP": {"UIDL"}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := dialogue(t, nil, "\nC: CAPA\nS: +OK list follows\n"+test.lines+"\nS: .\nC: NOOP\nS: +OK")
-			for range 3 { // from memory, but for the first time
+			for range 3 { // cached, except for the first time
 				got, err := c.Capabilities(background)
 				must(t, err)
 				if diff := cmp.Diff(test.want, got); diff != "" {
 					t.Error(diff)
 				}
-				for name := range got { // it is the caller's own
+				for name := range got { // the caller owns it
 					if got[name] != nil {
 						got[name][0] = "changed"
 					}
@@ -58,7 +58,7 @@ func TestCapabilitiesHas(t *testing.T) {
 	}
 }
 
-// Capabilities that are known are an answer of a session that lives, and of no other.
+// Cached capabilities are returned only while the session is open.
 func TestCapabilitiesAfterTheEnd(t *testing.T) {
 	for name, test := range map[string]struct {
 		transcript string
@@ -109,7 +109,7 @@ func TestCapabilitiesRefused(t *testing.T) {
 func TestCapabilitiesFail(t *testing.T) {
 	for _, test := range []struct {
 		name, transcript string
-		target           error // nil: a ProtocolError
+		target           error // if nil, a ProtocolError
 	}{
 		{"cut", "S: +OK\nS: TOP\n!close", io.ErrUnexpectedEOF},
 		{"cut in the terminator", "S: +OK\nS: TOP\nS- .\n!close", io.ErrUnexpectedEOF},
@@ -142,7 +142,7 @@ func TestCapabilitiesFail(t *testing.T) {
 	wantError(t, err, ErrLineTooLong)
 }
 
-// A list without end is not held in memory, though its lines be long and few.
+// An endless list is not kept in memory, even if its lines are long and few.
 func TestCapabilitiesSizeLimit(t *testing.T) {
 	c := dialogue(t, nil, `
 		C: CAPA

@@ -31,13 +31,13 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// connOn is a conn that hears the strings, with lines of up to eight octets.
+// connOn returns a conn that reads the strings, with lines of up to eight bytes.
 func connOn(heard ...string) *conn {
 	o := (&Options{Timeout: -1, MaxLineLength: 8}).withDefaults()
 	return newConn(&pieces{rest: heard}, &o)
 }
 
-// splits calls try with every split of s in two, and with s octet by octet.
+// splits calls try with every split of s in two, and with s byte by byte.
 func splits(s string, try func(pieces ...string)) {
 	for i := range s {
 		if i > 0 {
@@ -145,18 +145,18 @@ func TestConnReturnsBuffer(t *testing.T) {
 		}
 		c.returnBuffer()
 		if c.buf != nil || c.r != 0 || c.w != 0 {
-			t.Errorf("after release: %d octets of buffer, r %d, w %d", len(c.buf), c.r, c.w)
+			t.Errorf("after release: %d bytes of buffer, r %d, w %d", len(c.buf), c.r, c.w)
 		}
 	}
 }
 
-// TestConnReadsNothing has a connection whose Reads return neither octets nor an error.
+// TestConnReadsNothing has a connection whose Reads return neither data nor an error.
 func TestConnReadsNothing(t *testing.T) {
 	_, err := connOn(make([]string, 1000)...).line()
 	wantError(t, err, io.ErrNoProgress)
 }
 
-// TestDetachLargeBuffer leaves more behind than a lent buffer holds.
+// TestDetachLargeBuffer detaches more data than a borrowed buffer holds.
 func TestDetachLargeBuffer(t *testing.T) {
 	c := connOn("one\r\n" + strings.Repeat("x", 2*bufferSize) + "\r\n")
 	c.maxLine = 3 * bufferSize
@@ -167,7 +167,7 @@ func TestDetachLargeBuffer(t *testing.T) {
 	}
 	c.detach()
 	if line, err := c.line(); len(line) != 2*bufferSize || err != nil {
-		t.Errorf("a line of %d octets, %v; want %d", len(line), err, 2*bufferSize)
+		t.Errorf("a line of %d bytes, %v; want %d", len(line), err, 2*bufferSize)
 	}
 }
 
@@ -183,7 +183,7 @@ func TestDetach(t *testing.T) {
 		clear(c.buf[:c.r])
 	}
 	if string(one) != "one" {
-		t.Errorf("what was lent before has become %q", one)
+		t.Errorf("the borrowed text has become %q", one)
 	}
 }
 
@@ -202,7 +202,7 @@ func TestConnSend(t *testing.T) {
 	}()
 	got, _ := io.ReadAll(b)
 	if want := "PASS " + long + "\r\nNOOP\r\n"; string(got) != want {
-		t.Errorf("sent %.40q... of %d octets, want %.40q... of %d", got, len(got), want, len(want))
+		t.Errorf("sent %.40q... of %d bytes, want %.40q... of %d", got, len(got), want, len(want))
 	}
 	if transcript.String() != "C: PASS ****\nC: NOOP\n" {
 		t.Errorf("transcript: %q", transcript.String())

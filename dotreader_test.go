@@ -19,7 +19,7 @@ func TestDotReader(t *testing.T) {
 			got = append(got, text...)
 		}
 		if string(got) != ".a\r\n.b\r\n" || r.octets != int64(len(got)) {
-			t.Errorf("%q: text %q, %d octets", heard, got, r.octets)
+			t.Errorf("%q: text %q, %d bytes", heard, got, r.octets)
 		}
 		if word, _, err := c.status(); word != "+OK" || err != nil {
 			t.Errorf("%q: status line after the text: %q, %v", heard, word, err)
@@ -41,7 +41,7 @@ func TestDotReaderTruncated(t *testing.T) {
 		got = append(got, text...)
 	}
 	if string(got) != "a\r\n" || r.octets != 3 {
-		t.Errorf("text before the end: %q, %d octets", got, r.octets)
+		t.Errorf("text before the end: %q, %d bytes", got, r.octets)
 	}
 }
 
@@ -50,7 +50,7 @@ func TestDotReaderDrain(t *testing.T) {
 		c := connOn(heard...)
 		r := dotReader{conn: c}
 		if err := r.drain(); err != nil || !r.end || r.octets != 7 {
-			t.Errorf("%q: drained %d octets, end %v, %v", heard, r.octets, r.end, err)
+			t.Errorf("%q: drained %d bytes, end %v, %v", heard, r.octets, r.end, err)
 		}
 		if word, _, err := c.status(); word != "-ERR" || err != nil {
 			t.Errorf("%q: status line after draining: %q, %v", heard, word, err)

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/dovecot"
 )
 
-// odd are the messages that clients get wrong, as they are stored, and as they must come back.
+// odd are messages that clients handle incorrectly, as they are stored, and as they must be retrieved.
 var odd = []struct{ name, stored, want string }{
 	{name: "plain", stored: "Subject: plain\r\n\r\nhello\r\nworld\r\n"},
 	{name: "dot lines", stored: "Subject: dots\r\n\r\n.\r\n..\r\n.foo\r\n...bar\r\n.\r\nx.\r\n.\r\n"},
@@ -41,7 +41,7 @@ func oddTexts() (stored, want []string) {
 	return stored, want
 }
 
-// TestDovecot logs in to a real server in every way, and compares every message octet by octet with what was put in.
+// TestDovecot logs in to a real server with every method, and compares every message byte for byte with the stored one.
 func TestDovecot(t *testing.T) {
 	s := dovecot.Start(t, dovecot.Options{})
 	stored, want := oddTexts()
@@ -67,7 +67,7 @@ func TestDovecot(t *testing.T) {
 				return errors.Join(c.User(t.Context(), "u1"), c.Pass(t.Context(), s.Password("u1")))
 			}},
 			{"APOP", func(t *testing.T, c *pop3.Client) error {
-				if c.Challenge() == "" { // forgotten with STLS
+				if c.Challenge() == "" { // discarded by STLS
 					t.Skip("no challenge")
 				}
 				return c.APOP(t.Context(), "u1", s.Password("u1"))
@@ -126,7 +126,7 @@ func TestDovecot(t *testing.T) {
 
 func clip(s string) string {
 	if len(s) > 200 {
-		return fmt.Sprintf("%q… %d octets, MD5 %x", s[:200], len(s), md5.Sum([]byte(s)))
+		return fmt.Sprintf("%q… %d bytes, MD5 %x", s[:200], len(s), md5.Sum([]byte(s)))
 	}
 	return fmt.Sprintf("%q", s)
 }
@@ -140,7 +140,7 @@ func (p plain) Start() (string, []byte, error) {
 
 func (p plain) Next([]byte) ([]byte, error) { return nil, errors.New("unexpected challenge") }
 
-// TestDovecotEveryMethod is a session through every method, with deletions that count from QUIT on and not before.
+// TestDovecotEveryMethod calls every method in a session. Deletions take effect at QUIT and not before.
 func TestDovecotEveryMethod(t *testing.T) {
 	s := dovecot.Start(t, dovecot.Options{})
 	stored, want := oddTexts()
@@ -242,7 +242,7 @@ func TestDovecotEveryMethod(t *testing.T) {
 	check("QUIT", c.Quit(t.Context()))
 }
 
-// TestDovecotBig streams 200 MB, every line beginning with a dot, without keeping them.
+// TestDovecotBig streams 200 MB in which every line begins with a dot, without storing them.
 func TestDovecotBig(t *testing.T) {
 	if testing.Short() {
 		t.Skip("200 MB")
@@ -278,6 +278,6 @@ func TestDovecotBig(t *testing.T) {
 	got := fnv.New64a()
 	n, err := io.Copy(got, m)
 	if err != nil || n != size || got.Sum64() != want.Sum64() {
-		t.Errorf("%d octets of %d, %v, same: %v", n, size, err, got.Sum64() == want.Sum64())
+		t.Errorf("%d bytes of %d, %v, same: %v", n, size, err, got.Sum64() == want.Sum64())
 	}
 }

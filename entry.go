@@ -21,12 +21,13 @@ type UID struct {
 
 // A form parses the lines of one kind of listing.
 type form[T Entry | UID] struct {
-	// plain appends entries to a batch, up to its capacity, as long as lines are in the form that all servers use, which can be
-	// read in one go, and returns the octets used. lines ends in CRLF. text is the same as lines, to cut strings from, or "".
+	// plain is the fast path. It appends entries to batch, up to its capacity, while lines have the common form, and
+	// returns the number of bytes used. lines ends in CRLF. text is either "" or equal to lines: strings are cut from
+	// it.
 	plain func(batch []T, lines []byte, text string, maxLine int) ([]T, int)
-	// line parses any line, without its CRLF. The reason says why it makes no sense.
+	// line parses any line, without its CRLF. The reason is not empty if the line is malformed.
 	line func(line []byte) (e T, reason string)
-	text bool // whether there are strings to be cut from text
+	text bool // whether strings are cut from text
 }
 
 var (
@@ -37,8 +38,8 @@ var (
 // mostDigits of a number always fit into an int64.
 const mostDigits = 18
 
-// digits reads a number, and returns the index behind it; the same index where there is none. One of more than mostDigits may
-// not have fitted: the caller looks at its length.
+// digits parses a number and returns the index after it, or the same index if there is no number. A number of more than
+// mostDigits digits may have overflowed: the caller checks the length.
 func digits(b []byte, i int) (n int64, end int) {
 	for end = i; end < len(b) && b[end]-'0' <= 9; end++ {
 		n = n*10 + int64(b[end]-'0')
@@ -46,7 +47,7 @@ func digits(b []byte, i int) (n int64, end int) {
 	return n, end
 }
 
-// plainEntries takes lines of a number, a blank and a size.
+// plainEntries parses lines of a number, a blank and a size.
 func plainEntries(batch []Entry, lines []byte, _ string, maxLine int) ([]Entry, int) {
 	used := 0
 	for len(batch) < cap(batch) && used < len(lines) {
@@ -64,7 +65,7 @@ func plainEntries(batch []Entry, lines []byte, _ string, maxLine int) ([]Entry, 
 	return batch, used
 }
 
-// plainUIDs takes lines of a number, a blank and a unique-id.
+// plainUIDs parses lines of a number, a blank and a unique-id.
 func plainUIDs(batch []UID, lines []byte, text string, maxLine int) ([]UID, int) {
 	used := 0
 	for len(batch) < cap(batch) && used < len(lines) {
@@ -83,13 +84,13 @@ func plainUIDs(batch []UID, lines []byte, text string, maxLine int) ([]UID, int)
 	return batch, used
 }
 
-// Eight octets at a time, as a word.
+// Constants for eight bytes in a word.
 const (
-	ones  = 0x0101010101010101 // one in each octet
+	ones  = 0x0101010101010101 // one in each byte
 	highs = ones << 7
 )
 
-// hasControl reports whether there is a control character of ASCII among the octets.
+// hasControl reports whether b contains an ASCII control character.
 func hasControl(b []byte) bool {
 	for ; len(b) >= 8; b = b[8:] {
 		w := binary.LittleEndian.Uint64(b)

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestPlainLines compares the quick way through a listing with the parser of single lines: the lines it takes must be read
-// alike, and it must stop at the first that is not plain.
+// TestPlainLines compares the fast path for listings with the parser of single lines: both must agree, and the fast
+// path must stop at the first line that is not plain.
 func TestPlainLines(t *testing.T) {
 	const maxLine = 40
 	for _, tt := range []struct {
@@ -102,8 +102,8 @@ func TestHasControl(t *testing.T) {
 	}
 }
 
-// TestEmptyLines has lines of nothing, or of blanks, before, between and after the entries, and one for a whole listing. They are
-// skipped, whichever way the listing is read.
+// TestEmptyLines has empty and blank lines before, between and after the entries, and a listing with no other line.
+// They are always skipped.
 func TestEmptyLines(t *testing.T) {
 	for name, empty := range map[string]string{"empty": "", "blank": " ", "tab": `\t`, "blanks": `  \t `} {
 		for where, lines := range map[string]string{
@@ -138,7 +138,7 @@ func TestEmptyLines(t *testing.T) {
 	}
 }
 
-// Empty lines do not pass by the limit of a listing.
+// Empty lines count toward the limit of a listing.
 func TestEmptyLinesWithoutEnd(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		c := dialogue(t, &Options{MaxEntries: 1000}, `
@@ -156,7 +156,7 @@ func TestEmptyLinesWithoutEnd(t *testing.T) {
 func TestParseEntry(t *testing.T) {
 	for _, test := range []struct {
 		line string
-		want Entry // zero: refused
+		want Entry // zero if refused
 	}{
 		{"1 120", Entry{1, 120}},
 		{" 1 120", Entry{1, 120}},
@@ -180,7 +180,7 @@ func TestParseEntry(t *testing.T) {
 func TestParseUID(t *testing.T) {
 	for _, test := range []struct {
 		line string
-		want UID // zero: refused
+		want UID // zero if refused
 	}{
 		{"1 a", UID{1, "a"}},
 		{" 1 a", UID{1, "a"}},

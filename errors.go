@@ -47,7 +47,7 @@ type ResponseCode string
 const (
 	CodeInUse      ResponseCode = "IN-USE"      // maildrop locked by another session (RFC 2449)
 	CodeLoginDelay ResponseCode = "LOGIN-DELAY" // logged in too recently (RFC 2449)
-	CodeSysTemp    ResponseCode = "SYS/TEMP"    // system failure that should pass (RFC 3206)
+	CodeSysTemp    ResponseCode = "SYS/TEMP"    // temporary system failure (RFC 3206)
 	CodeSysPerm    ResponseCode = "SYS/PERM"    // system failure that needs an operator (RFC 3206)
 	CodeAuth       ResponseCode = "AUTH"        // the credentials are at fault (RFC 3206); many servers send no code for that
 	CodeUTF8       ResponseCode = "UTF8"        // the maildrop or message needs UTF8 mode (RFC 6856)
@@ -65,7 +65,7 @@ func (c ResponseCode) Is(parent ResponseCode) bool {
 // ServerError is a negative response (-ERR). The session remains usable.
 type ServerError struct {
 	Command string       // the command refused, without secrets; "greeting" for a greeting
-	Number  int          // the message that the command named, 0 for none
+	Number  int          // the message number in the command, or 0
 	Code    ResponseCode // upper-cased, without brackets; "" if there was none
 	Text    string       // the text after the code
 	Detail  string       // the error challenge of XOAUTH2 and OAUTHBEARER, decoded
@@ -126,7 +126,7 @@ func isServerError(err error) bool {
 // ProtocolError is a response that violates the protocol. It closes the session if client and server may be out of sync;
 // if only the text after +OK is invalid, the session remains usable.
 type ProtocolError struct {
-	Command string // the command answered, without secrets; "greeting" for the greeting
+	Command string // the command, without secrets; "greeting" for the greeting
 	Line    string // the invalid line, without CRLF, possibly truncated
 	Reason  string
 }
@@ -139,14 +139,14 @@ func (e *ProtocolError) Error() string {
 	return errorText(e.Command, text)
 }
 
-// commandError is an error of a command that is not the server's.
+// commandError is an error of a command other than a negative response.
 type commandError struct {
 	command string
 	text    string
 	err     error
 }
 
-// commandFailed says which command met err.
+// commandFailed adds the command to err.
 func commandFailed(command string, err error) error {
 	return &commandError{command, unprefixed(err), err}
 }
@@ -162,7 +162,7 @@ func (e *commandError) Unwrap() error { return e.err }
 // notSentError is a command of which nothing was written.
 type notSentError struct{ commandError }
 
-// notSent says that nothing of a command was written, and why.
+// notSent returns the error of a command that was not sent because of cause.
 func notSent(command string, cause error) error {
 	return &notSentError{commandError{command, "not sent: " + unprefixed(cause), cause}}
 }
@@ -182,7 +182,7 @@ func closed(cause error) error {
 	return closedError{cause}
 }
 
-// closedError is ErrClosed, with what ended the session where that is known.
+// closedError is ErrClosed with the error that ended the session, if known.
 type closedError struct{ cause error }
 
 func (e closedError) Error() string {
@@ -199,10 +199,10 @@ func (e closedError) Is(target error) bool {
 
 func (e closedError) Unwrap() error { return e.cause }
 
-// lostError is a connection that ended, or failed, inside a response.
+// lostError means that the connection ended, or failed, within a response.
 type lostError struct {
 	command  string
-	lastLine string // the last that the server sent unsolicited
+	lastLine string // the last unsolicited line
 	err      error
 }
 
@@ -223,7 +223,7 @@ func (e *lostError) Unwrap() error {
 	return e.err
 }
 
-// timeoutError is a server that was silent for Options.Timeout. It is a net.Error.
+// timeoutError means that the server sent nothing for Options.Timeout. It is a net.Error.
 type timeoutError struct{ command, lastLine string }
 
 func (e *timeoutError) Error() string {
@@ -234,7 +234,7 @@ func (e *timeoutError) Timeout() bool   { return true }
 func (e *timeoutError) Temporary() bool { return true }
 func (e *timeoutError) Unwrap() error   { return os.ErrDeadlineExceeded }
 
-// withPortHint adds to an error of a new connection that its port may expect TLS, or that it may not.
+// withPortHint adds a hint to the error of a new connection: its port may expect TLS, or may not.
 func withPortHint(err error, port string, overTLS bool) error {
 	var protocol *ProtocolError
 	hint := ""
@@ -267,7 +267,7 @@ func (e *busyError) Error() string {
 
 func (e *busyError) Unwrap() []error { return []error{ErrBusy, ErrNotSent} }
 
-// joined adds the refusals that were met on the way to err, if there is any error at all.
+// joined adds earlier refusals to err, unless err is nil.
 func joined(err error, refusals ...error) error {
 	refusals = slices.DeleteFunc(refusals, func(e error) bool { return e == nil })
 	if err == nil || len(refusals) == 0 {
@@ -286,7 +286,7 @@ func errorText(command, text string) string {
 	return prefix + printable(text)
 }
 
-// unprefixed is the text of an error that becomes part of another.
+// unprefixed returns the text of an error for use within another error.
 func unprefixed(err error) string { return strings.TrimPrefix(err.Error(), prefix) }
 
 func after(lastLine string) string {
@@ -296,7 +296,8 @@ func after(lastLine string) string {
 	return ` after "` + lastLine + `"`
 }
 
-// printable escapes what does not print, which a server could use to write on a terminal or to forge lines of a log.
+// printable escapes characters that are not printable: a server could use them to control a terminal or to forge log
+// lines.
 func printable(s string) string {
 	if strings.IndexFunc(s, unprintable) < 0 {
 		return s
@@ -313,10 +314,10 @@ func printable(s string) string {
 	return b.String()
 }
 
-// An octet that is no UTF-8 may be a control character to a terminal that expects another encoding.
+// A byte that is not UTF-8 may be a control character for a terminal that expects another encoding.
 func unprintable(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
 
-// maxQuote bounds what an error quotes of a line.
+// maxQuote limits the part of a line that an error quotes.
 const maxQuote = 256
 
 func quote(line []byte) string {

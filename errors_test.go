@@ -134,7 +134,7 @@ func TestErrorTexts(t *testing.T) {
 	}
 }
 
-// What a caller puts into a command does not get raw into a text either.
+// Arguments from the caller are escaped in error texts too.
 func TestCommandsAreShownEscaped(t *testing.T) {
 	c := dialogue(t, nil, "\nC: USER a\x1b[2J\nS: -ERR no")
 	err := c.User(background, "a\x1b[2J")
@@ -241,13 +241,13 @@ func TestQuote(t *testing.T) {
 	for _, n := range []int{0, 1, maxQuote, maxQuote + 1, 1 << 20} {
 		got := quote([]byte(strings.Repeat("x", n)))
 		if len(got) > maxQuote+3 || n <= maxQuote && len(got) != n || n > maxQuote && !strings.HasSuffix(got, "x...") {
-			t.Errorf("%d octets are quoted as %q", n, got)
+			t.Errorf("%d bytes are quoted as %q", n, got)
 		}
 	}
 }
 
-// TestErrorsNameTheCommand has each command inside a longer exchange answered in each wrong way: the error names the command that
-// was answered, and in a batch the message.
+// TestErrorsNameTheCommand has each command of a longer exchange fail in each way. The error names the command and, in
+// a batch, the message.
 func TestErrorsNameTheCommand(t *testing.T) {
 	const capa = "\nC: CAPA\nS: +OK\nS: "
 	login := func(c *Client) error { return c.Login(background, "u", "p4ssw0rd") }
@@ -365,7 +365,7 @@ func TestErrorsNameTheCommand(t *testing.T) {
 	}
 }
 
-// checkNamed wants an error that names a command, once.
+// checkNamed checks that the error names the command exactly once.
 func checkNamed(t *testing.T, err error, command string) {
 	t.Helper()
 	if err == nil || !strings.HasPrefix(err.Error(), "pop3: "+command+": ") || strings.Count(err.Error(), "pop3:") != 1 {
@@ -379,7 +379,7 @@ func checkNamed(t *testing.T, err error, command string) {
 	}
 }
 
-// A context that is done names the command in flight.
+// The error of a context that is done names the command in flight.
 func TestContextNamesTheCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(background, time.Second)

@@ -15,17 +15,17 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/oracle"
 )
 
-// A response is what the reference makes of one: err is nil, or why it broke the session, in the status line where word
-// is empty, else in the message.
+// A response is the reference's result. err is not nil if the response closed the session: within the status line if
+// word is empty, otherwise within the message.
 type response struct {
 	word, status, text string
 	err                error
-	begun, end         int // octets taken from the server, up to the end of the status line, and in all
+	begun, end         int // bytes read from the server, up to the end of the status line, and in total
 }
 
-// responsesSlowly are those to the commands that were sent, up to one that breaks the session.
+// responsesSlowly returns the responses to the commands that were sent, up to one that closes the session.
 func responsesSlowly(h *hearing, sent, wanted int, bodies, pipelined bool) (all []response) {
-	if pipelined { // all are on their way before the first is read
+	if pipelined { // all are in flight before the first is read
 		for range sent {
 			h.send()
 		}
@@ -50,24 +50,24 @@ func responsesSlowly(h *hearing, sent, wanted int, bodies, pipelined bool) (all 
 			return all
 		}
 	}
-	if !pipelined && sent < wanted && h.probe() == io.EOF { // which is noticed before the next command is sent
+	if !pipelined && sent < wanted && h.probe() == io.EOF { // which is detected before the next command is sent
 		all = append(all, response{err: io.ErrUnexpectedEOF})
 	}
 	return all
 }
 
-// A batchStep is what the body of a loop over a batch got.
+// A batchStep is one iteration of the loop over a batch.
 type batchStep struct {
 	number       int
 	status, text string
-	limit        int   // how much of the text it wanted; 0: it only closed the message
-	err          error // that was yielded
-	end          error // of Read, WriteTo or Close; nil: none
+	limit        int   // length of the text to be read; if 0, the message is only closed
+	err          error // yielded by the iterator
+	end          error // of Read, WriteTo or Close, or nil
 }
 
 const noLimit = 1 << 30
 
-// take does with a message what act says.
+// take performs act on a message.
 func take(m *Message, act byte) batchStep {
 	s := batchStep{limit: noLimit}
 	var text []byte
@@ -89,7 +89,7 @@ func take(m *Message, act byte) batchStep {
 	return s
 }
 
-// check compares with the response. gone: the server hangs up where it has nothing to say.
+// check compares with the response. If gone is set, the server closes the connection after its last response.
 func (s batchStep) check(t *testing.T, command string, r response, gone bool) {
 	t.Helper()
 	if r.word == "-ERR" {
@@ -112,13 +112,13 @@ func (s batchStep) check(t *testing.T, command string, r response, gone bool) {
 		t.Errorf("%s: %v", command, s.end)
 	case s.end != nil:
 		checkBroken(t, s.end, r.err, gone)
-		if !strings.HasPrefix(want, s.text) || s.limit > 0 && missing > 2 { // two octets may have been the end's
+		if !strings.HasPrefix(want, s.text) || s.limit > 0 && missing > 2 { // two bytes may have been those of the terminator
 			t.Errorf("%s reads %q, %v; want %q", command, s.text, s.end, want)
 		}
 	}
 }
 
-// checkRefusal wants the *ServerError for a response.
+// checkRefusal checks for the *ServerError of a response.
 func checkRefusal(t *testing.T, err error, command string, r response) {
 	t.Helper()
 	if no := new(ServerError); !errors.As(err, &no) || *no != *serverError(command, r.status) {
@@ -126,13 +126,12 @@ func checkRefusal(t *testing.T, err error, command string, r response) {
 	}
 }
 
-// FuzzBatch is a batch at a server that answers anything: the answers are parted by NUL and said in turn, # being the
-// number of the message. Every number gets its own answer, or there is an error; the commands are sent in order, and never too
-// far ahead; and a break leaves the session in step, or closed.
+// FuzzBatch runs a batch against a server that sends arbitrary responses, which are separated by NUL; # stands for the
+// message number. Every number gets its own response, or there is an error. The commands are sent in order, and no more
+// than the window. After a break the session is in sync, or closed.
 //
-// kind says which batch, whether PIPELINING is listed, whether the connection ends at cut, and whether our writing is slower than
-// the server's. acts are done with the messages,
-// in turn, and the loop is left in the step stop.
+// kind selects the batch, whether PIPELINING is listed, whether the connection ends at cut, and whether the client
+// writes more slowly than the server. acts are performed on the messages in order. The loop breaks in the step stop.
 func FuzzBatch(f *testing.F) {
 	const retr, top, dele, lockstep, cuts, slow = 0, 1, 2, 3, 6, 12
 	const ok = "+OK # octets\r\nSubject: #\r\n\r\nmessage #\r\n.\r\n"
@@ -186,7 +185,7 @@ func FuzzBatch(f *testing.F) {
 			}
 		}
 		if kind/cuts%2 == 0 {
-			answers = append(answers, "") // behind the last the server would be gone
+			answers = append(answers, "") // after the last the server would be gone
 		} else {
 			left := int(cut) % (total + 1)
 			for i, a := range answers {
@@ -214,7 +213,7 @@ func FuzzBatch(f *testing.F) {
 	})
 }
 
-// checkAhead wants no success for a command that was not sent.
+// checkAhead checks that no command succeeds that was not sent.
 func checkAhead(t *testing.T, steps []batchStep, err error, numbers, sent int, left bool) {
 	if len(steps) > 0 {
 		err = steps[len(steps)-1].err
@@ -241,10 +240,10 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 	before := conn.taken
 
 	var steps []batchStep
-	left, closed := false, false // by break; by Client.Close
+	left, closed := false, false // left by break; closed by Client.Close
 	loop := func(all iter.Seq2[*Message, error]) {
 		for m, err := range all {
-			time.Sleep(conn.waits) // until the commands are sent that may be
+			time.Sleep(conn.waits) // until all commands that may be sent are sent
 			s := batchStep{}
 			if err == nil {
 				act := byte(0)
@@ -253,13 +252,13 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 				}
 				s = take(m, act)
 				if act == 255 {
-					closed = s.end == nil || isServerError(s.end) // else it is closed already
+					closed = s.end == nil || isServerError(s.end) // otherwise it is closed already
 					c.Close()
 				}
 			}
 			s.number, s.status, s.err = m.Number, m.Status, err
 			steps = append(steps, s)
-			if left = err == nil && len(steps) > stop; left { // with an error the loop is over
+			if left = err == nil && len(steps) > stop; left { // the loop ends with an error
 				break
 			}
 		}
@@ -285,18 +284,18 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 	responses := responsesSlowly(h, len(sent), len(numbers), command != "DELE %", pipelined)
 	last := responses[len(responses)-1]
 	inStep, gone := last.err == nil, len(h.answers) == 0
-	surplus := inStep && pipelined && h.buffered+h.unread != "" // one of the answers was one too many
+	surplus := inStep && pipelined && h.buffered+h.unread != "" // there was one response too many
 
 	for i, taken := range conn.takenAt[1:] {
 		if k := i - maxWindow; pipelined && k >= 0 && (k >= len(responses) || responses[k].begun > taken) {
-			t.Fatalf("%q is sent before the answer to %q has come", sent[i], sent[k])
+			t.Fatalf("%q is sent before the response to %q has been read", sent[i], sent[k])
 		}
 		if !pipelined && i > 0 && responses[i-1].end > taken {
 			t.Fatalf("%q is sent before the response to %q is read", sent[i], sent[i-1])
 		}
 	}
 	if pipelined && len(numbers) > firstWindow {
-		// A server that is ahead of its commands may be ahead of what was sent: that depends on who is faster.
+		// A server that responds ahead of its commands may respond ahead of what was sent: that depends on timing.
 		for i, r := range responses {
 			if before += len(answers[min(i, len(answers)-1)]); r.err == nil && r.end < before {
 				checkAhead(t, steps, err, len(numbers), len(sent), left || closed)
@@ -337,14 +336,14 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 
 	if surplus && !left && !closed {
 		if end := len(steps) - 1; end != len(numbers) || !errors.As(steps[end].err, new(*ProtocolError)) {
-			t.Fatalf("%d steps of %d with more answers than that", len(steps), len(numbers))
+			t.Fatalf("%d steps of %d with more responses than that", len(steps), len(numbers))
 		}
 		steps = steps[:len(numbers)]
 	}
 	failed := closed
 	for i, s := range steps {
 		if s.err != nil && i < len(steps)-1 {
-			t.Errorf("the loop goes on after %v", s.err)
+			t.Errorf("the loop continues after %v", s.err)
 		}
 		failed = failed || s.err != nil || s.end != nil && !isServerError(s.end)
 		switch {

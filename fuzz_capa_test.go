@@ -14,7 +14,7 @@ import (
 
 var spaces = regexp.MustCompile(`[\t-\r\x{85}\p{Z}]+`)
 
-// capabilitiesSlowly is the reference: what an answer to CAPA lists. Its errors are those of statusSlowly.
+// capabilitiesSlowly is the reference for the response to CAPA. It returns the errors of statusSlowly.
 func capabilitiesSlowly(said string) (Capabilities, error) {
 	caps := Capabilities{}
 	word, _, said, err := statusSlowly(said)
@@ -48,7 +48,7 @@ func capabilitiesSlowly(said string) (Capabilities, error) {
 	}
 }
 
-// FuzzCapabilities has any octets for an answer to CAPA, whole, and cut anywhere.
+// FuzzCapabilities sends arbitrary data as the response to CAPA, complete and truncated anywhere.
 func FuzzCapabilities(f *testing.F) {
 	for _, said := range []string{
 		"+OK Capability list follows\r\nUSER\r\nRESP-CODES\r\nEXPIRE 0\r\nX-GOOGLE-VERHOEVEN\r\nSASL PLAIN XOAUTH2 OAUTHBEARER\r\n.\r\n",
@@ -85,15 +85,15 @@ func FuzzCapabilities(f *testing.F) {
 			got, err := c.RefreshCapabilities(background)
 			want, wantErr := capabilitiesSlowly(said)
 			if (err == nil) != (wantErr == nil) {
-				t.Fatalf("CAPA answered by %q: %v, want %v", said, err, wantErr)
+				t.Fatalf("response to CAPA %q: %v, want %v", said, err, wantErr)
 			}
 			if err != nil {
 				checkBroken(t, err, wantErr, gone)
 				if len(got) > 0 {
-					t.Errorf("CAPA answered by %q: %q with %v", said, got, err)
+					t.Errorf("response to CAPA %q: %q with %v", said, got, err)
 				}
 			} else if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("CAPA answered by %q: %s", said, diff)
+				t.Errorf("response to CAPA %q: %s", said, diff)
 			} else if cached, err := c.Capabilities(background); err != nil || !cmp.Equal(cached, want) || len(conn.asked) != 1 {
 				t.Errorf("cached: %q, %v, and %q was sent", cached, err, conn.asked)
 			}

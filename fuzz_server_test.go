@@ -15,25 +15,25 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/oracle"
 )
 
-// memory is a server without a network: it answers each line it gets with the next of its answers, and reads come in pieces.
-// Where it has nothing to say a Read times out at once, and behind the last answer it is gone.
+// memory is a server without a network. It responds to each line with the next of its answers, and reads return chunks.
+// If it has nothing to send, a Read times out at once; after the last answer the connection is closed.
 type memory struct {
 	answers []string // the first is the greeting
 	pieces  []int
-	waits   time.Duration // for others to write, before a Read says that there is nothing
-	slow    time.Duration // what a Write takes
+	waits   time.Duration // for writes by others, before a Read times out
+	slow    time.Duration // duration of a Write
 
 	mu      sync.Mutex
 	ready   []byte
 	reads   int
-	taken   int // octets, by all reads
+	taken   int // bytes, by all reads
 	asked   []string
-	takenAt []int // of each line asked, what was taken before it
+	takenAt []int // for each line received, the bytes taken before it
 	greeted bool
 	closed  bool
 }
 
-// answer makes the next answer ready to be read.
+// answer makes the next response ready to be read.
 func (m *memory) answer() {
 	if len(m.answers) > 0 {
 		m.ready = append(m.ready, m.answers[0]...)
@@ -98,16 +98,16 @@ func (m *memory) SetDeadline(time.Time) error      { return nil }
 func (m *memory) SetReadDeadline(time.Time) error  { return nil }
 func (m *memory) SetWriteDeadline(time.Time) error { return nil }
 
-// errRefusedLine is a reference's word for a line that makes no sense.
-var errRefusedLine = errors.New("the line makes no sense")
+// errRefusedLine is the reference's error for a malformed line.
+var errRefusedLine = errors.New("malformed line")
 
-// longestLine is Options.MaxLineLength where whole answers are fuzzed.
+// longestLine is Options.MaxLineLength if complete responses are fuzzed.
 const longestLine = 200
 
 var replyLine = regexp.MustCompile(`(?s)^(\+OK|-ERR|\+)(?:[ \t]+([^\n]*))?\r\n`)
 
-// statusSlowly is the reference for a status line, or for the challenge that may stand in its place: its word, its text and
-// what follows it. The error is io.ErrUnexpectedEOF where more must come, and errRefusedLine.
+// statusSlowly is the reference for a status line, or for a challenge in its place: its word, its text and the data
+// after it. The error is io.ErrUnexpectedEOF if more data is needed, or errRefusedLine.
 func statusSlowly(said string) (word, text, rest string, err error) {
 	if !strings.Contains(said, "\n") && len(said) <= longestLine+1 {
 		return "", "", "", io.ErrUnexpectedEOF
@@ -119,18 +119,18 @@ func statusSlowly(said string) (word, text, rest string, err error) {
 	return match[1], match[2], said[len(match[0]):], nil
 }
 
-// hearing is the reference for a client that says one line and waits for the answer: what it has read and not used, and
-// what is still to be read of a memory.
+// hearing is the reference for a client that sends one line and waits for the response: the data that it has read and
+// not used, and the data still to be read from a memory.
 type hearing struct {
 	answers  []string // to the lines to come
 	pieces   []int
 	reads    int
-	taken    int // octets, by all reads
+	taken    int // bytes, by all reads
 	buffered string
 	unread   string
 }
 
-// send says a line. What has been read behind the answer before is dropped.
+// send sends a line. Data read after the previous response is discarded.
 func (h *hearing) send() {
 	h.buffered = ""
 	if len(h.answers) > 0 {
@@ -149,7 +149,7 @@ func (h *hearing) probe() error {
 	}
 }
 
-// read reads one piece. The errors are those of a memory at its end.
+// read reads one chunk. The errors are those of a memory at its end.
 func (h *hearing) read() error {
 	switch {
 	case h.unread == "" && len(h.answers) == 0:
@@ -182,7 +182,7 @@ func (h *hearing) status() (word, text string, err error) {
 	}
 }
 
-// body reads a message. Where it is not whole, the error is io.ErrUnexpectedEOF.
+// body reads a message. If it is truncated, the error is io.ErrUnexpectedEOF.
 func (h *hearing) body() (text string, err error) {
 	for {
 		if strings.Contains(h.buffered, ".\r\n") {
@@ -198,7 +198,8 @@ func (h *hearing) body() (text string, err error) {
 	}
 }
 
-// checkBroken compares an error that broke the session with what a reference says. gone: the server hung up; else it is silent.
+// checkBroken compares an error that closed the session with the reference's. If gone is set, the server closed the
+// connection; otherwise it is silent.
 func checkBroken(t *testing.T, err, want error, gone bool) {
 	t.Helper()
 	protocol := new(ProtocolError)
@@ -217,8 +218,8 @@ func checkBroken(t *testing.T, err, want error, gone bool) {
 	}
 }
 
-// checkInStep has another command, after a pause if there is something to be dropped in it. In step it gets its own answer,
-// whatever came before; else nothing is sent.
+// checkInStep sends another command, after a pause if there is data to be discarded. In sync it gets its own response,
+// whatever came before; otherwise nothing is sent.
 func checkInStep(t *testing.T, c *Client, conn *memory, inStep, pause bool) error {
 	t.Helper()
 	conn.mu.Lock()
@@ -233,9 +234,9 @@ func checkInStep(t *testing.T, c *Client, conn *memory, inStep, pause bool) erro
 	sent := conn.asked[before:]
 	switch {
 	case inStep && (err != nil || text != "its own" || len(sent) != 1):
-		t.Errorf("the next command sends %q and hears %q, %v", sent, text, err)
+		t.Errorf("the next command sends %q and receives %q, %v", sent, text, err)
 	case !inStep && (!errors.Is(err, ErrClosed) || len(sent) > 0):
-		t.Errorf("broken, but the next command sends %q and hears %q, %v", sent, text, err)
+		t.Errorf("broken, but the next command sends %q and receives %q, %v", sent, text, err)
 	}
 	return err
 }

@@ -16,7 +16,8 @@ import (
 
 var statusLine = regexp.MustCompile(`(?s)^(\+OK|-ERR)(?:[ \t]+([^\n]*))?\r\n`)
 
-// FuzzStatusLine: only +OK and -ERR, upper case, then a blank or the end, up to the first LF, which stands behind a CR.
+// FuzzStatusLine checks that a status line is +OK or -ERR in upper case, followed by a blank or the end of the line,
+// and ends at the first LF, which must follow a CR.
 func FuzzStatusLine(f *testing.F) {
 	for _, line := range []string{"+OK ready\r\n", "-ERR [IN-USE] no\r\n", "+OK\r\n", "+OK\n", "+OKAY\r\n", "+ \r\n", "-ERR \t\r\r\n.", "\r\n"} {
 		f.Add(line, []byte{0})
@@ -77,7 +78,7 @@ func listSlowly(wire string, line *regexp.Regexp) (entries []string, err error) 
 	}
 }
 
-// checkListing compares a listing with the reference for the same octets.
+// checkListing compares a listing with the reference for the same data.
 func checkListing(t *testing.T, wire string, pattern *regexp.Regexp, got []string, err error) {
 	t.Helper()
 	want, wantErr := listSlowly(wire, pattern)
@@ -117,7 +118,7 @@ func collectUIDL(c *Client) (entries []string, err error) {
 	return entries, nil
 }
 
-// FuzzListing has any octets for a LIST and for a UIDL.
+// FuzzListing sends arbitrary data as the response to LIST and to UIDL.
 func FuzzListing(f *testing.F) {
 	for _, wire := range []string{"1 120\r\n2 200 more\r\n.\r\n", "1 a\r\n2  b c\r\n.\r\n", ".\r\n", "1\r\n.\r\n", "0 1\r\n.\r\n", "1 -1\r\n",
 		"1 9223372036854775808\r\n.\r\n", "1 1\n2 2\r\n.\r\n", "1 1\r\n..\r\n.\r\n", "1 \x01\r\n", "3 x", "1\t1 \r\n.\r\n",
@@ -141,9 +142,9 @@ func FuzzListing(f *testing.F) {
 	})
 }
 
-// FuzzSession is a whole conversation with a server that answers anything: the answers are parted by NUL. Nothing panics or
-// hangs, and what is reported as a success was one. Then the connection ends at cut, after any octet of any answer: what was
-// not lost is as it was, and nothing that was cut looks whole. A step is a letter; see takeStep.
+// FuzzSession is a session with a server that sends arbitrary responses, which are separated by NUL. Nothing panics or
+// hangs, and every reported success was one. Then the connection ends at cut, after any byte of any response: the
+// results before it are unchanged, and no truncated response looks complete. A step is a letter; see takeStep.
 func FuzzSession(f *testing.F) {
 	for _, seed := range []struct {
 		steps, said string
@@ -157,7 +158,7 @@ func FuzzSession(f *testing.F) {
 		{"cgSUsDq", "+OK\r\n\x00+OK\r\nTOP\r\nSASL A B\r\n.\r\n\x00+OK\r\nen English\r\nde\r\n.\r\n\x00+OK 1 200\r\n\x00+OK 1 abc\r\n\x00+OK 12 340\r\n" +
 			"\x00+OK\r\n\x00-ERR\r\n\x00+OK\r\n\x00+OK\r\n", []byte{255}},
 	} {
-		for cut := 0; cut < len(seed.said); cut += 4 { // TestTranscripts cuts after every octet
+		for cut := 0; cut < len(seed.said); cut += 4 { // TestTranscripts cuts after every byte
 			f.Add(seed.steps, seed.said, seed.pieces, uint16(cut))
 		}
 	}
@@ -183,7 +184,7 @@ func FuzzSession(f *testing.F) {
 	})
 }
 
-// An outcome is what a step comes to: what was read, and how it ended.
+// An outcome is the result of a step: the data that was read, and the error.
 type outcome struct {
 	data string
 	err  error
@@ -223,7 +224,7 @@ func converse(t *testing.T, steps string, answers []string, pieces []byte) (outc
 	return outcomes
 }
 
-// ifNil is what was got, unless it came with an error.
+// ifNil returns got, or nil if there was an error.
 func ifNil(err error, got ...any) string {
 	if err != nil {
 		return ""
@@ -231,14 +232,14 @@ func ifNil(err error, got ...any) string {
 	return fmt.Sprint(got...)
 }
 
-// takeStep does one thing and compares a success with what was said in answer to its last line. Steps that go on in the
-// turn of the one before are only done.
+// takeStep performs one step and compares a success with the response to its last line. Steps that continue the lease
+// of the step before are not compared.
 func takeStep(t *testing.T, c *Client, conn *memory, step byte) (data string, err error) {
-	said := conn.answers // the answers to come
+	said := conn.answers // the responses to come
 	status := func() []string {
 		t.Helper()
 		if len(said) == 0 {
-			t.Fatalf("step %c: a success without an answer", step)
+			t.Fatalf("step %c: a success without a response", step)
 		}
 		match := statusLine.FindStringSubmatch(said[0])
 		if match == nil || match[1] != "+OK" {
@@ -337,7 +338,7 @@ func takeStep(t *testing.T, c *Client, conn *memory, step byte) (data string, er
 		if err = c.Auth(background, XOAUTH2("u", "token")); err == nil {
 			last := conn.asked[len(conn.asked)-1]
 			if last == "*\r\n" {
-				t.Error("AUTH was cancelled, and is a success")
+				t.Error("AUTH was canceled but succeeded")
 			}
 		}
 	case 'b':

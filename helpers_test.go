@@ -13,7 +13,7 @@ import (
 
 var background = context.Background()
 
-// probeWait is how long unsolicited data is looked for at a connection that is no socket.
+// probeWait is how long a connection that is not a socket is probed for unsolicited data.
 const probeWait = time.Millisecond
 
 // dialogue connects a client to a server that greets and then follows a transcript; see [pop3test.ParseScript].
@@ -56,7 +56,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// wantError wants an error that is all of the targets.
+// wantError checks that err matches all of the targets.
 func wantError(t testing.TB, err error, targets ...error) {
 	t.Helper()
 	for _, target := range targets {
@@ -66,7 +66,7 @@ func wantError(t testing.TB, err error, targets ...error) {
 	}
 }
 
-// readAll wants a message that reads as text, to its end. It may be called from any goroutine.
+// readAll checks that the message is complete and equal to text. It may be called from any goroutine.
 func readAll(t testing.TB, m *Message, err error, text string) {
 	t.Helper()
 	if err != nil {
@@ -79,7 +79,7 @@ func readAll(t testing.TB, m *Message, err error, text string) {
 	}
 }
 
-// lasted wants a time in a bubble that is as long as want, but for probes.
+// lasted checks that the time elapsed in a bubble is want, plus the time of probes.
 func lasted(t testing.TB, took, want time.Duration) {
 	t.Helper()
 	if took < want || took > want+5*probeWait {

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// TestUnfinishedLine has the server close the connection, or fall silent, within a line: the error quotes it.
+// TestUnfinishedLine has the server close the connection, or stop sending, within a line. The error quotes the line.
 func TestUnfinishedLine(t *testing.T) {
 	const said = "-ERR Too many connections"
 	for name, test := range map[string]struct {
@@ -74,7 +74,7 @@ func TestUnfinishedChallenge(t *testing.T) {
 	}
 }
 
-// TestSurplusLine has a server say more than was asked after the last response of a batch.
+// TestSurplusLine has a server send a surplus line after the last response of a batch.
 func TestSurplusLine(t *testing.T) {
 	for _, end := range []string{"", "\n!close", `\r\n`, `\r\n` + "\n!close", `\r\n+OK more\r\n`} {
 		c := dialogue(t, nil, "\nC: CAPA\nS: +OK\nS: PIPELINING\nS: .\nC: DELE 1\nC: DELE 2\nS- +OK\\r\\n+OK\\r\\n-ERR Disconnected for inactivity"+end)
@@ -85,13 +85,13 @@ func TestSurplusLine(t *testing.T) {
 	}
 }
 
-// A command that cannot be written any more is no reason to lose what the server said before.
+// If a command cannot be written, the error still quotes the server's last line.
 func TestLastLineAfterFailedWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, "\nC: NOOP\nS: +OK")
 		must(t, c.Noop(background))
 		c.s.conn.sock = socket.New(&brokenPipe{said: "-ERR Autologout"}, time.Minute)
-		c.s.conn.idle = time.Now().Add(time.Hour) // no look before the command
+		c.s.conn.idle = time.Now().Add(time.Hour) // no probe before the command
 		err := c.Noop(background)
 		wantError(t, err, io.ErrUnexpectedEOF, errBrokenPipe)
 		if !strings.Contains(err.Error(), `after "-ERR Autologout"`) {
@@ -100,7 +100,7 @@ func TestLastLineAfterFailedWrite(t *testing.T) {
 	})
 }
 
-// brokenPipe is a connection that the server has closed after a few words.
+// brokenPipe is a connection that the server has closed after a last line.
 type brokenPipe struct {
 	net.Conn
 	said string
@@ -177,7 +177,7 @@ func TestHintThatThePortWantsTLS(t *testing.T) {
 		"a close on 995":             {"localhost:995", "!close", false, io.ErrUnexpectedEOF, hintTLS},
 		"silence elsewhere":          {"localhost:110", "!stall", false, os.ErrDeadlineExceeded, ""},
 		"a refusal on 995":           {"localhost:995", "S: -ERR no", false, nil, ""},
-		"last words on 995":          {"localhost:995", "S- -ERR no\n!close", false, io.ErrUnexpectedEOF, ""},
+		"last line on 995":           {"localhost:995", "S- -ERR no\n!close", false, io.ErrUnexpectedEOF, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -217,7 +217,7 @@ type at struct {
 
 func (a at) RemoteAddr() net.Addr { return a.addr }
 
-// TestHintThatThePortWantsNoTLS has a TLS handshake meet a server that speaks POP3 in the clear. What it said is quoted.
+// TestHintThatThePortWantsNoTLS has a TLS handshake meet a server without TLS. The error quotes its greeting.
 func TestHintThatThePortWantsNoTLS(t *testing.T) {
 	for _, test := range []struct{ said, quoted string }{
 		{"S: +OK ready", `"+OK ready"`},
@@ -290,7 +290,7 @@ func TestHintThatThePortWantsNoTLS(t *testing.T) {
 	})
 }
 
-// greets is a server that greets and takes whatever comes, until it closes.
+// greets is a server that sends a greeting and reads all input, until it closes.
 func greets(t *testing.T, said string) net.Conn {
 	client, server := net.Pipe()
 	said, closes := strings.CutSuffix(said, "\n!close")

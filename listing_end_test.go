@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Close ends the goroutine that feeds the channel, also where nobody reads from that.
+// Close ends the goroutine that feeds the channel, even if nothing is received from it.
 func TestCloseWhileFeeding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, "\nC: LIST\nS: +OK\n!repeat 10000 1 1\n!expect-close")
@@ -24,7 +24,7 @@ func TestCloseWhileFeeding(t *testing.T) {
 	})
 }
 
-// Close ends a listing that nobody has read from yet.
+// Close ends a listing that has not been read yet.
 func TestCloseWithOpenListing(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		c := dialogue(t, nil, `
@@ -40,7 +40,8 @@ func TestCloseWithOpenListing(t *testing.T) {
 	})
 }
 
-// Cut inside: the entries before it, then an unexpected EOF. Never complete, never a hang.
+// A truncated listing yields the entries before the cut, then an unexpected EOF. It never looks complete and never
+// hangs.
 func TestListingCut(t *testing.T) {
 	script := parseScript(t, `
 		S: +OK
@@ -51,7 +52,7 @@ func TestListingCut(t *testing.T) {
 		S: 123 defg
 		S: .`)
 	want := []UID{{1, "abc"}, {12, "."}, {123, "defg"}}
-	ends := []int{17, 23, 33} // of the entries, in octets
+	ends := []int{17, 23, 33} // of the entries, in bytes
 	bothViews(t, func(t *testing.T, byC bool) {
 		for cut := len("+OK\r\n"); cut < script.Octets(); cut++ {
 			for _, spilled := range []bool{false, true} {
@@ -86,7 +87,7 @@ func TestListingCut(t *testing.T) {
 	})
 }
 
-// Walking away costs one goroutine, which Close ends.
+// An abandoned listing costs one goroutine, which Close ends.
 func TestAbandonedListing(t *testing.T) {
 	for _, spilled := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -109,7 +110,7 @@ func TestAbandonedListing(t *testing.T) {
 			}
 			synctest.Wait()
 			if n := runtime.NumGoroutine() - before; n > 1 {
-				t.Errorf("%d goroutines for a listing that nobody reads", n)
+				t.Errorf("%d goroutines for a listing that is not read", n)
 			}
 			if !spilled {
 				must(t, c.Noop(background))
@@ -122,14 +123,14 @@ func TestAbandonedListing(t *testing.T) {
 				n++
 			}
 			if n == 4999 {
-				t.Error("the feeder went on after Close")
+				t.Error("the feeder continued after Close")
 			}
 			wantError(t, l.Err(), ErrClosed)
 		})
 	}
 }
 
-// Quit and a lost connection do not take away entries that had arrived.
+// Entries that have arrived remain available after Quit or a lost connection.
 func TestReceivedEntriesSurviveClose(t *testing.T) {
 	t.Run("Quit", func(t *testing.T) {
 		bothViews(t, func(t *testing.T, byC bool) {
@@ -177,7 +178,7 @@ func TestReceivedEntriesSurviveClose(t *testing.T) {
 	})
 }
 
-// countingConn counts the octets read.
+// countingConn counts the bytes read.
 type countingConn struct {
 	net.Conn
 	octets int64

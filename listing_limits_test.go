@@ -78,7 +78,7 @@ func TestMaxLineLengthOfAListing(t *testing.T) {
 	}
 }
 
-// A line that makes no sense ends the listing behind the entries before it, and the session is in step.
+// A malformed line ends the listing after the entries before it, and the session stays in sync.
 func TestMalformedLine(t *testing.T) {
 	for _, tt := range []struct{ command, line string }{
 		{"LIST", "x 1"},
@@ -167,12 +167,12 @@ func TestMalformedLineThenSilence(t *testing.T) {
 		if len(got) != 1 || !isProtocolError(err) || time.Since(start) != 0 {
 			t.Errorf("after %v: %v, %v", time.Since(start), got, err)
 		}
-		cancel() // has no hold over a listing that has ended
+		cancel() // does not affect a listing that has ended
 		must(t, c.Noop(background))
 	})
 }
 
-// A server that is silent after a line without sense is timed out by whoever wants the wire.
+// A server that is silent after a malformed line times out when the next command needs the connection.
 func TestMalformedLineThenNothing(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		c := dialogue(t, nil, `

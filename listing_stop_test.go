@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Stop takes back what is in the channel.
+// Stop takes back the entries in the channel.
 func TestStopEmptiesTheChannel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for i := range 30 {
 			entries := 3 // the feeder has ended
 			if i > 0 {
-				entries = 2 * channelRoom // it is stuck, and may go either way
+				entries = 2 * channelRoom // it is blocked, and either result is possible
 			}
 			c := dialogue(t, nil, "\nC: LIST\nS: +OK"+strings.Repeat("\nS: 1 1", entries)+"\nS: .\nC: NOOP\nS: +OK")
 			l, err := c.List(background)
@@ -32,7 +32,8 @@ func TestStopEmptiesTheChannel(t *testing.T) {
 	})
 }
 
-// Stop while the feeder is sending: one entry may slip through, which found no room before, and not in each round.
+// If Stop is called while the feeder is sending, the one entry that waited for room may still be delivered, but not in
+// every round.
 func TestStopWhileSending(t *testing.T) {
 	const rounds = 100
 	late := 0
@@ -59,7 +60,7 @@ func TestStopWhileSending(t *testing.T) {
 	}
 }
 
-// Stop ends the hold of ctx over the session.
+// After Stop, ctx no longer affects the session.
 func TestStopThenCancel(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		c := dialogue(t, nil, `
@@ -119,7 +120,7 @@ func TestStopDoesNotWait(t *testing.T) {
 		must(t, l.Err())
 		ctx, cancel := context.WithTimeout(background, time.Second)
 		defer cancel()
-		wantError(t, c.Noop(ctx), context.DeadlineExceeded) // the wire is not free yet
+		wantError(t, c.Noop(ctx), context.DeadlineExceeded) // the connection is not free yet
 		if d := time.Since(start); d != time.Second {
 			t.Errorf("took %v", d)
 		}
@@ -143,7 +144,7 @@ func TestStopDoesNotWait(t *testing.T) {
 	})
 }
 
-// Stop while the feeder is stuck with nobody at the channel, and from many goroutines.
+// Stop while the feeder is blocked because nothing is received, and from many goroutines.
 func TestStopWhileFeeding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
@@ -173,9 +174,9 @@ func TestStopWhileFeeding(t *testing.T) {
 	})
 }
 
-// Cancellation is an error, wherever it strikes.
+// Cancellation is always an error.
 func TestCanceledListing(t *testing.T) {
-	t.Run("on the wire", func(t *testing.T) {
+	t.Run("while reading", func(t *testing.T) {
 		bothViews(t, func(t *testing.T, byC bool) {
 			c := dialogue(t, nil, `
 				C: LIST
@@ -254,7 +255,7 @@ func TestCanceledListing(t *testing.T) {
 			if len(got) > 0 {
 				t.Errorf("%d entries", len(got))
 			}
-			must(t, c.Noop(background)) // the session lives
+			must(t, c.Noop(background)) // the session is open
 		})
 	})
 	t.Run("complete before", func(t *testing.T) {

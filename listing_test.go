@@ -16,7 +16,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// collect takes all entries of a listing, by one view or the other.
+// collect takes all entries of a listing, from C or All.
 func collect[T Entry | UID](l *Listing[T], byC bool) (entries []T, err error) {
 	if byC {
 		for e := range l.C() {
@@ -42,7 +42,7 @@ func bothViews(t *testing.T, test func(t *testing.T, byC bool)) {
 	}
 }
 
-// A unique-id may be longer than what is otherwise read in one go.
+// A unique-id may be longer than a chunk.
 func TestListingOfLongLines(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		want := []UID{{1, "a"}, {2, strings.Repeat("x", chunkBytes+1)}, {3, "b"}, {4, strings.Repeat("y", 16000)}, {5, "c"}}
@@ -62,7 +62,7 @@ func TestListingOfLongLines(t *testing.T) {
 	})
 }
 
-// What the feeder has in hand when a loop over All comes to the end is not delivered yet.
+// When a loop over All reaches the end, the entries that the feeder holds have not been delivered yet.
 func TestChannelAndAllShareEntries(t *testing.T) {
 	const entries = 2 * channelRoom
 	for name, tt := range map[string]struct {
@@ -157,7 +157,7 @@ func TestListing(t *testing.T) {
 	})
 }
 
-// Whoever wants the wire has it cleared: commands work in the loop, for any size of mailbox, from one goroutine.
+// A command spills the listing: commands work inside the loop, for any size of mailbox, from one goroutine.
 func TestCommandsInTheLoop(t *testing.T) {
 	const messages, fetched = 50_000, 500
 	for name, byC := range map[string]bool{"C": true, "All": false} {
@@ -208,7 +208,7 @@ func TestCommandsInTheLoop(t *testing.T) {
 	}
 }
 
-// A command at the first entry, at the last, between two lines and in the midst of one that has yet to come.
+// A command at the first entry, at the last, between two lines, and within a line that has not arrived completely.
 func TestSpillAnywhere(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		for at := range 4 {
@@ -241,7 +241,7 @@ func TestSpillAnywhere(t *testing.T) {
 	})
 }
 
-// A command that was queued before the listing held the wire pokes it just the same.
+// A command that was queued before the listing acquired the lease spills it too.
 func TestSpillForEarlierWaiter(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		c := dialogue(t, nil, `
@@ -260,7 +260,7 @@ func TestSpillForEarlierWaiter(t *testing.T) {
 		}()
 		l, err := c.List(background)
 		must(t, err)
-		must(t, <-done) // nobody has taken an entry
+		must(t, <-done) // no entry has been taken
 		got, err := collect(l, byC)
 		if want := []Entry{{1, 1}, {2, 2}}; err != nil || !slices.Equal(got, want) {
 			t.Errorf("%v, %v, want %v", got, err, want)
@@ -268,7 +268,7 @@ func TestSpillForEarlierWaiter(t *testing.T) {
 	})
 }
 
-// While nobody wants the session, back-pressure reaches the server.
+// While no other command waits, backpressure reaches the server.
 func TestBackPressure(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		conn := &countingConn{Conn: parseScript(t, `
@@ -290,7 +290,7 @@ func TestBackPressure(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		if n := conn.octets; n > 4*bufferSize {
-			t.Errorf("%d octets were read for one entry", n)
+			t.Errorf("%d bytes were read for one entry", n)
 		}
 	})
 }
@@ -306,7 +306,7 @@ func countEntries[T Entry | UID](t *testing.T, c *Client, list func(context.Cont
 	return len(got), err
 }
 
-// Both views take from the same entries; C may be handed to many.
+// Both views consume the same entries. Several goroutines may receive from C.
 func TestConcurrentConsumers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const messages = 20_000
@@ -351,7 +351,7 @@ func TestConcurrentConsumers(t *testing.T) {
 	})
 }
 
-// The ids of a listing are the caller's to keep.
+// The unique-ids of a listing stay valid.
 func TestUIDsOutliveBuffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var want []UID

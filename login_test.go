@@ -10,7 +10,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// refusedTwice wants two refusals, the final one first.
+// refusedTwice checks for two refusals, the final one first.
 func refusedTwice(final, earlier string) func(t *testing.T, err error) {
 	return func(t *testing.T, err error) {
 		t.Helper()
@@ -29,7 +29,7 @@ func TestLogin(t *testing.T) {
 		name       string
 		opts       Options
 		transcript string
-		check      func(t *testing.T, err error) // nil: success
+		check      func(t *testing.T, err error) // if nil, success
 	}{
 		{"APOP", Options{}, `
 			S: +OK POP3 server ready ` + rfcChallenge + `
@@ -169,14 +169,14 @@ func TestLogin(t *testing.T) {
 			wantError(t, err, ErrInsecureLogin)
 			refusedWith("CAPA", "too busy")(t, err)
 		}},
-		{"no msg-id: APOP answered with nonsense is final", allow, `
+		{"no msg-id: a malformed response to APOP is final", allow, `
 			S: +OK <1234>
 			C: CAPA
 			S: -ERR
 			C* APOP mrose 
 			S: what?
 			!expect-close`, func(t *testing.T, err error) { wantProtocolError(t, err) }},
-		{"a challenge that is not printable ASCII is none", allow, `
+		{"a challenge that is not printable ASCII is ignored", allow, `
 			S: +OK <1896\xe4@host>
 			C: CAPA
 			S: -ERR
@@ -202,7 +202,7 @@ func TestLogin(t *testing.T) {
 			S: +OK
 			C: PASS tanstaaf
 			S: +OK`, nil},
-		{"STLS even where login in the clear is allowed", allow, `
+		{"STLS even if login without TLS is allowed", allow, `
 			S: +OK
 			C: CAPA
 			S: +OK
@@ -242,7 +242,7 @@ func TestLogin(t *testing.T) {
 			S: .
 			C: AUTH PLAIN AG1yb3NlAHRhbnN0YWFm
 			S: +OK`, nil},
-		{"encrypted from the first octet", Options{}, `
+		{"implicit TLS", Options{}, `
 			!tls
 			S: +OK
 			C: CAPA
@@ -253,7 +253,7 @@ func TestLogin(t *testing.T) {
 			S: +OK
 			C: PASS tanstaaf
 			S: +OK`, nil},
-		{"in the clear, no CAPA", allow, `
+		{"without TLS, no CAPA", allow, `
 			S: +OK
 			C: CAPA
 			S: -ERR
@@ -282,7 +282,7 @@ func TestLogin(t *testing.T) {
 			S: +OK
 			C: PASS tanstaaf
 			S: +OK`, nil},
-		{"PLAIN where USER is not listed", allow, `
+		{"PLAIN if USER is not listed", allow, `
 			S: +OK
 			C: CAPA
 			S: +OK
@@ -290,7 +290,7 @@ func TestLogin(t *testing.T) {
 			S: .
 			C: AUTH PLAIN AG1yb3NlAHRhbnN0YWFm
 			S: -ERR [AUTH] no`, refusedWith("AUTH PLAIN", "no")},
-		{"PLAIN is answered with a challenge", allow, `
+		{"PLAIN is followed by a challenge", allow, `
 			S: +OK
 			C: CAPA
 			S: +OK

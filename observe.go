@@ -15,7 +15,7 @@ type Event struct {
 	Verb string
 	// Number is the message number that the command names, or 0.
 	Number int
-	// Queued is when the command was asked for, Sent when it was written, Answered when its status line had been read, and
+	// Queued is the time of the call, Sent when the command was written, Answered when its status line was read, and
 	// End when its response had been read or discarded.
 	Queued, Sent, Answered, End time.Time
 	// Octets is the size of the multi-line response, without dot-stuffing, as far as it has been received.
@@ -31,7 +31,7 @@ type observation struct {
 	open bool
 }
 
-// newEvent returns the event of a command that was asked for at the time queued.
+// newEvent returns the event of a command that was called at the time queued.
 func newEvent(command string, queued time.Time) Event {
 	verb, _, _ := strings.Cut(command, " ")
 	if verb == "greeting" {
@@ -40,7 +40,7 @@ func newEvent(command string, queued time.Time) Event {
 	return Event{Verb: strings.ToUpper(verb), Number: messageNumber(command), Queued: queued}
 }
 
-// observes starts the event of the command that is about to be sent, after ending that of the one before.
+// observes ends the event of the previous command and starts the event of the command that is about to be sent.
 func (s *session) observes(h *lease, command string) {
 	if s.observe == nil {
 		return
@@ -50,7 +50,7 @@ func (s *session) observes(h *lease, command string) {
 	h.observed = true
 }
 
-// wrote and answered note the time.
+// wrote and answered record the time.
 func (s *session) wrote(h *lease) {
 	if s.observe != nil {
 		h.event.Sent = time.Now()
@@ -74,7 +74,7 @@ func (s *session) observed(h *lease, err error) {
 	s.emit(h.ctx, e)
 }
 
-// emit calls Options.Observe. A response that is a status line ended when that had been read.
+// emit calls Options.Observe. A single-line response ends when its status line has been read.
 func (s *session) emit(ctx context.Context, e Event) {
 	if e.End = e.Answered; e.End.IsZero() || e.Octets > 0 || e.Err != nil {
 		e.End = time.Now()

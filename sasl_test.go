@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// mechanism is a SASL mechanism that sends what it is told.
+// mechanism is a SASL mechanism with fixed responses.
 type mechanism struct {
 	name       string
 	initial    []byte
 	start      error
-	responses  []string // to the challenges; then it fails
+	responses  []string // to the challenges; after them it fails
 	challenges []string // as they came
 }
 
@@ -37,7 +37,7 @@ func (m *mechanism) Next(challenge []byte) ([]byte, error) {
 func in64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 
 func TestAuth(t *testing.T) {
-	// "AUTH X ", 184 octets of base64 for 138, and CRLF are below 255; with 186 octets, 248 of base64, they are above.
+	// "AUTH X ", 184 bytes of base64 for 138, and CRLF are below 255; with 186 bytes, 248 of base64, they are above.
 	fits, tooLong := strings.Repeat("x", 183), strings.Repeat("x", 184)
 	for _, test := range []struct {
 		name       string
@@ -66,10 +66,10 @@ func TestAuth(t *testing.T) {
 		{"empty initial response", mechanism{name: "X", initial: []byte{}}, `
 			C: AUTH X =
 			S: +OK`, nil, nil},
-		{"initial response up to 255 octets", mechanism{name: "X", initial: []byte(fits)}, `
+		{"initial response up to 255 bytes", mechanism{name: "X", initial: []byte(fits)}, `
 			C: AUTH X ` + in64(fits) + `
 			S: +OK`, nil, nil},
-		{"initial response past 255 octets", mechanism{name: "X", initial: []byte(tooLong)}, `
+		{"initial response past 255 bytes", mechanism{name: "X", initial: []byte(tooLong)}, `
 			C: AUTH X
 			S: + 
 			C: ` + in64(tooLong) + `
@@ -119,7 +119,7 @@ func TestAuth(t *testing.T) {
 			S: + Y\rQ==
 			C: *
 			S: -ERR`, nil, func(t *testing.T, err error) { wantProtocolError(t, err) }},
-		{"+OK to a cancelled exchange", mechanism{name: "X"}, `
+		{"+OK to a canceled exchange", mechanism{name: "X"}, `
 			C: AUTH X
 			S: + 
 			C: *
@@ -133,7 +133,7 @@ func TestAuth(t *testing.T) {
 			S: + 
 			C: YQ==
 			!close`, []string{""}, failsWith(io.ErrUnexpectedEOF)},
-		{"cut while cancelling", mechanism{name: "X"}, `
+		{"cut while canceling", mechanism{name: "X"}, `
 			C: AUTH X
 			S: + 
 			C: *
@@ -192,7 +192,7 @@ func TestAuthChallengesWithoutEnd(t *testing.T) {
 	refusedWith("AUTH X", "at last")(t, err)
 }
 
-// TestErrorChallenge: XOAUTH2 and OAUTHBEARER say in a challenge, before the -ERR, what is wrong.
+// TestErrorChallenge checks that the error challenge, which XOAUTH2 and OAUTHBEARER send before -ERR, is reported.
 func TestErrorChallenge(t *testing.T) {
 	const failure = `{"status":"401","schemes":"bearer","scope":"mail"}`
 	for name, test := range map[string]struct {

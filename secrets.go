@@ -12,19 +12,19 @@ import (
 	"unicode/utf8"
 )
 
-// hidden stands in the place of a secret.
+// hidden replaces a secret.
 const hidden = "****"
 
 const (
-	shortSecret  = 6  // a shorter one hides the complete text: the hole that it leaves in a word of the server's would show it
-	longSecret   = 16 // of a longer one, such as a token, a prefix is hidden too: servers truncate what they quote
+	shortSecret  = 6  // a shorter one hides the complete text: the redacted part of a word would reveal it
+	longSecret   = 16 // of a longer one, such as a token, a prefix is hidden too: servers may truncate it
 	longPrefix   = 12
 	brokenPrefix = 6 // of any, at the end of a text that may have been truncated
 	brokenOff    = 3 // the same, if the text certainly was: it is hidden completely
 )
 
-// secrets finds the passwords, digests and tokens of a session in what the server says, in whatever case, with whatever blanks,
-// escaped, in hexadecimal or in base64, be it that of a longer text. It may be used from any goroutine.
+// secrets finds the passwords, digests and tokens of a session in the server's text, regardless of case and blanks,
+// also if they are escaped, in hexadecimal or in base64, even as part of a longer text. It is safe for concurrent use.
 type secrets struct {
 	mu    sync.Mutex
 	kept  map[string]bool
@@ -35,11 +35,11 @@ type secrets struct {
 type secretForm struct {
 	text []rune // folded
 	all  bool   // it hides the complete text
-	word bool   // it is so short that it counts only if it stands alone
+	word bool   // it is so short that it is matched only as a complete word
 	in64 bool   // the rest of the base64 around it is hidden too
 }
 
-// keep notes secrets.
+// keep adds secrets.
 func (s *secrets) keep(secrets ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,8 +91,8 @@ func wordsOf(secret string) []string {
 	return runs
 }
 
-// base64Of returns the base64 of a secret, without padding. Of a secret that is not short it returns what the base64 of any
-// text that contains the secret has in it: 8 bits are not aligned to 6, so there are three forms.
+// base64Of returns the base64 of a secret, without padding. Unless the secret is short, it returns the part common to
+// the base64 of all texts that contain the secret. As 8 bits are not aligned to 6, there are three forms.
 func base64Of(secret string) (texts []string) {
 	if len(secret) < shortSecret {
 		return []string{base64.RawStdEncoding.EncodeToString([]byte(secret))}
@@ -110,7 +110,7 @@ type span struct {
 	all      bool // with all the text
 }
 
-// hide replaces the secrets in a text, of which the first octets are known to be harmless.
+// hide replaces the secrets in a text whose first bytes are known to be harmless.
 func (s *secrets) hide(text string, harmless int) string {
 	spans := s.find(text)
 	var b strings.Builder
@@ -130,7 +130,7 @@ func (s *secrets) hide(text string, harmless int) string {
 	return text[:harmless] + b.String() + text[shown:]
 }
 
-// find returns the secrets in a text, by where they begin.
+// find returns the spans of the secrets in a text, ordered by their starts.
 func (s *secrets) find(text string) (spans []span) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,8 +191,8 @@ func (s *secrets) endsWithin(text string) bool {
 	})
 }
 
-// fold makes texts comparable without regard to case and to how many blanks there are. at[i] is where rune i begins in the
-// text that b was unescaped from, by way of from; the last is where the text ends.
+// fold makes texts comparable regardless of case and of the number of blanks. at[i] is the offset of rune i in the text
+// that b was unescaped from, mapped with from; the last element is the length of that text.
 func fold(b []byte, from []int) (runes []rune, at []int) {
 	where := func(i int) int {
 		if from == nil {
@@ -203,7 +203,7 @@ func fold(b []byte, from []int) (runes []rune, at []int) {
 	for i := 0; i < len(b); {
 		r, size := utf8.DecodeRune(b[i:])
 		if r == utf8.RuneError && size == 1 {
-			r = unicode.MaxRune + 1 + rune(b[i]) // octets that are no UTF-8 differ
+			r = unicode.MaxRune + 1 + rune(b[i]) // bytes that are not UTF-8 differ
 		}
 		if r == '\t' {
 			r = ' '
@@ -224,7 +224,8 @@ func foldRune(r rune) rune {
 	return unicode.ToLower(least)
 }
 
-// An escape reads what begins with one of its octets: an escaped character, or that octet. A text without the first has none.
+// An escape decodes text that begins with one of its bytes: an escaped character, or that byte itself. A text without
+// the first byte contains none.
 type escape struct {
 	octets string
 	undo   func(text string) (octets string, size int)
@@ -239,7 +240,8 @@ var escapes = []escape{
 	{"&", unescapeEntity},
 }
 
-// undoAll undoes an escape all over a text. from[i] is where octet i came from; the last is the length of the text.
+// undoAll decodes an escape throughout a text. from[i] is the original offset of byte i; the last element is the length
+// of the text.
 func (e escape) undoAll(text string) (b []byte, from []int) {
 	for i := 0; i < len(text); {
 		octets, size := text[i:i+1], 1
@@ -264,7 +266,7 @@ func unescapeQuery(text string) (octets string, size int) {
 	return unescapeOctet(text)
 }
 
-// unescapeHex returns the octet of two hexadecimal digits after a prefix, or the first octet of the text.
+// unescapeHex returns the byte of two hexadecimal digits after a prefix, or the first byte of the text.
 func unescapeHex(text string, prefix int) (octets string, size int) {
 	if len(text) >= prefix+2 {
 		if b, err := hex.DecodeString(text[prefix : prefix+2]); err == nil {

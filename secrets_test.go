@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// encodings are ways to write a secret.
+// encodings are the encodings of a secret that are recognized.
 var encodings = map[string]func(secret string) string{
 	"as it is":         func(s string) string { return s },
 	"upper case":       strings.ToUpper,
@@ -37,7 +37,7 @@ var encodings = map[string]func(secret string) string{
 	"quoted":           func(s string) string { return fmt.Sprintf("%q", s) },
 }
 
-// octetwise formats each octet.
+// octetwise formats each byte.
 func octetwise(format string) func(string) string {
 	return func(s string) string {
 		var b strings.Builder
@@ -119,7 +119,7 @@ func TestHide(t *testing.T) {
 		{"p", "x 70", "****"},
 		{"a\tb", "x a b", "****"},
 
-		// A part of one is an echo of it at the end of a text, or if it is of a token.
+		// A part of a secret counts at the end of a text, or if the secret is a token.
 		{"hunter2", "you said hunter", "you said ****"},
 		{"hunter2", "you said hunte", "you said hunte"},
 		{"hunter2", "hunter, you said", "hunter, you said"},
@@ -134,12 +134,12 @@ func TestHide(t *testing.T) {
 	}
 	for harmless, want := range []string{"****", "b****", "bo****", "bob****", "bob ****", "bob x"} {
 		var s secrets
-		s.keep("bob", "b x") // of which the last begins within what is harmless
+		s.keep("bob", "b x") // the last of which begins within the harmless part
 		if harmless == 5 {
 			s = secrets{}
 		}
 		if got := s.hide("bob x", harmless); got != want {
-			t.Errorf("after %d octets: %q, want %q", harmless, got, want)
+			t.Errorf("after %d bytes: %q, want %q", harmless, got, want)
 		}
 	}
 }
@@ -160,7 +160,7 @@ func TestEndsWithin(t *testing.T) {
 	}
 }
 
-// TestHideManySecrets: those that are part of others, or begin within them, are hidden with them.
+// TestHideManySecrets checks that secrets within or overlapping others are hidden with them.
 func TestHideManySecrets(t *testing.T) {
 	var s secrets
 	s.keep("tanstaaf", "staaf-user", "tanstaaf-tanstaaf")
@@ -178,7 +178,7 @@ func TestHideManySecrets(t *testing.T) {
 	}
 }
 
-// TestRedactRefusal: what a response code means does not depend on the password.
+// TestRedactRefusal checks that a response code does not depend on the password.
 func TestRedactRefusal(t *testing.T) {
 	for _, test := range []struct {
 		secret, text string
@@ -245,7 +245,7 @@ func TestRedactCommand(t *testing.T) {
 	}
 }
 
-// FuzzHide: no text shows a secret that is in it, in any of the ways to write it.
+// FuzzHide checks that no encoding of a secret remains in a text.
 func FuzzHide(f *testing.F) {
 	f.Add("hunter2", "you said ", ", no")
 	f.Add("p", "not im", "lemented")

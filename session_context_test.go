@@ -51,17 +51,17 @@ func TestContextDoneBefore(t *testing.T) {
 		_, err = c.List(ctx)
 		wantError(t, err, context.Canceled)
 		wantError(t, c.Quit(ctx), context.Canceled)
-		must(t, c.Noop(background)) // nothing was sent, nothing is broken
+		must(t, c.Noop(background)) // nothing was sent, and the session is open
 	})
 }
 
-// A context that ends while is looked at what has arrived unasked ends before anything is sent.
+// If the context is done during the probe for unsolicited data, nothing is sent.
 func TestContextDoneWhileProbing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
 			C: NOOP
 			S: +OK`)
-		time.Sleep(time.Minute) // so long a pause is worth the look
+		time.Sleep(time.Minute) // long enough a pause for a probe
 		ctx, cancel := context.WithTimeout(background, probeWait/2)
 		defer cancel()
 		wantError(t, c.Dele(ctx, 1), context.DeadlineExceeded)
@@ -103,7 +103,7 @@ func TestContextDeadlineAfterWrite(t *testing.T) {
 	})
 }
 
-// A context that ends after its command is nobody's business.
+// A context that is canceled after its command has no effect.
 func TestContextCanceledAfterCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
@@ -141,7 +141,7 @@ func TestContextCanceledAfterCommand(t *testing.T) {
 	})
 }
 
-// watchedContext counts who watches it; see [context.AfterFunc].
+// watchedContext counts its watchers; see [context.AfterFunc].
 type watchedContext struct {
 	context.Context
 	watchers int
@@ -161,7 +161,7 @@ func (w *watchedContext) AfterFunc(f func()) func() bool {
 	}
 }
 
-// A long-lived context must not gather what was done under it.
+// A long-lived context must not accumulate watchers.
 func TestContextWatchersReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `

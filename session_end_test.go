@@ -58,7 +58,7 @@ func TestClose(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var c *Client
-				if tt.name == "write" { // nobody reads
+				if tt.name == "write" { // the server does not read
 					conn, server := net.Pipe()
 					go io.WriteString(server, "+OK\r\n")
 					c = connect(t, nil, conn)
@@ -67,7 +67,7 @@ func TestClose(t *testing.T) {
 				}
 				ended := make(chan error, 2)
 				go func() { ended <- tt.do(c) }()
-				time.Sleep(2 * probeWait)                   // QUIT looks first
+				time.Sleep(2 * probeWait)                   // QUIT probes first
 				go func() { ended <- c.Noop(background) }() // queued
 				synctest.Wait()
 				start := time.Now()
@@ -84,7 +84,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// The running command gets the cause; those that wait and those that come later get ErrClosed wrapping it.
+// The command in flight returns the cause. Waiting and later commands return ErrClosed wrapping it.
 func TestLostConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
@@ -105,11 +105,11 @@ func TestLostConnection(t *testing.T) {
 			wantError(t, err, ErrClosed, net.ErrClosed, io.ErrUnexpectedEOF)
 		}
 		must(t, c.Close())
-		wantError(t, c.Noop(background), ErrClosed, io.ErrUnexpectedEOF) // the first cause stays
+		wantError(t, c.Noop(background), ErrClosed, io.ErrUnexpectedEOF) // the first cause is kept
 	})
 }
 
-// A connection lost over a message that nobody reads, or that is stuck in a Write, ends that turn as well.
+// If the connection is lost, a message that is not being read, or that is blocked in a Write, ends too.
 func TestCloseWithOpenMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{StallTimeout: -1}, `
@@ -131,7 +131,7 @@ func TestCloseWithOpenMessage(t *testing.T) {
 	})
 }
 
-// closesWithin closes the client while it is in Read, and lets that return its octets all the same.
+// closesWithin closes the client during a Read, which then still returns its data.
 type closesWithin struct {
 	net.Conn
 	c *Client
@@ -217,7 +217,7 @@ func TestTimeout(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := dialogue(t, &Options{Timeout: 30 * time.Second}, tt.transcript)
-				time.Sleep(time.Hour) // an idle session is no silence
+				time.Sleep(time.Hour) // an idle session does not time out
 				start := time.Now()
 				isTimeout(t, tt.do(c))
 				if d := time.Since(start).Truncate(time.Second); d != 30*time.Second {
@@ -245,7 +245,7 @@ func TestTimeout(t *testing.T) {
 			isTimeout(t, c.Noop(background))
 		})
 	})
-	t.Run("queued behind a silent server", func(t *testing.T) {
+	t.Run("queued at a silent server", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := dialogue(t, nil, "\nC: NOOP\n!stall")
 			first := make(chan error, 1)
@@ -257,7 +257,7 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
-// A server may take its time, as long as it says something.
+// The timeout restarts whenever the server sends something.
 func TestTimeoutRestartsOnData(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{Timeout: time.Minute}, `

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Deletions must not be lost to a forgotten Close.
+// A forgotten Close must not lose deletions.
 func TestQuitDrainsOpenMessage(t *testing.T) {
 	const transcript = `
 		C: DELE 1
@@ -55,7 +55,7 @@ func TestQuitDrainsOpenMessage(t *testing.T) {
 			S: two
 			S: .. and more
 			S: .`,
-		"WriteTo of the last octets": `
+		"WriteTo of the last bytes": `
 			S: +OK\r\nall of it\r\n.`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestQuitDrainsOpenMessage(t *testing.T) {
 	}
 }
 
-// The octets that a Writer was lent stay as they are while the rest of the message is discarded.
+// The buffer that a Writer has borrowed does not change while the rest of the message is discarded.
 func TestDrainKeepsWriterBuffer(t *testing.T) {
 	for name, discard := range map[string]func(c *Client, m *Message) error{
 		"Quit":  func(c *Client, m *Message) error { return c.Quit(background) },
@@ -108,7 +108,7 @@ func TestDrainKeepsWriterBuffer(t *testing.T) {
 	}
 }
 
-// lateWriter looks at what it got long afterwards.
+// lateWriter reads its input long after Write was called.
 type lateWriter struct {
 	wake chan struct{}
 	got  string
@@ -120,7 +120,7 @@ func (w *lateWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Quit's ctx governs its wait for the rest of a message that comes slowly, or never.
+// Quit's ctx applies while it waits for the rest of a message that arrives slowly, or never.
 func TestQuitContextBoundsDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{Timeout: -1}, `
@@ -170,7 +170,7 @@ func TestQuit(t *testing.T) {
 	}
 }
 
-// However short the pause was, nothing that has arrived before QUIT says that the deletions are committed.
+// Data that arrived before QUIT never counts as its response, however short the pause was.
 func TestQuitProbesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `

@@ -22,7 +22,7 @@ func (w blockingWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// stuckIn has a goroutine write m to w, and returns when that waits in w. What becomes of it is sent to written.
+// stuckIn starts a goroutine that writes m to w, and returns once it is blocked in w. The result is sent to written.
 func stuckIn(w io.Writer, m *Message) (written chan error) {
 	written = make(chan error, 1)
 	go func() {
@@ -83,7 +83,7 @@ func TestBusy(t *testing.T) {
 			S: +OK`)
 		m, err := c.Retr(background, 7)
 		must(t, err)
-		time.Sleep(time.Hour) // idle, but nobody waits
+		time.Sleep(time.Hour) // idle, but no command waits
 		start := time.Now()
 		err = c.Dele(background, 3)
 		wantError(t, err, ErrBusy)
@@ -98,7 +98,7 @@ func TestBusy(t *testing.T) {
 	})
 }
 
-// The stall counts from the last read, not from the first.
+// The stall is measured from the last read, not from the first.
 func TestActiveReaderDelaysBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{StallTimeout: time.Second}, `
@@ -123,7 +123,7 @@ func TestActiveReaderDelaysBusy(t *testing.T) {
 	})
 }
 
-// One who waits for a slow server in Read is no idler.
+// A reader that waits for a slow server is not stalled.
 func TestSlowServerDoesNotStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{StallTimeout: time.Second}, `
@@ -170,7 +170,7 @@ func TestSlowWriteStalls(t *testing.T) {
 		written := stuckIn(w, m)
 		wantError(t, c.Dele(background, 1), ErrBusy)
 		close(w)
-		must(t, <-written) // the session is unharmed
+		must(t, <-written) // the session is still open
 		must(t, c.Dele(background, 1))
 	})
 }
@@ -197,9 +197,9 @@ func TestNegativeStallTimeoutWaits(t *testing.T) {
 	})
 }
 
-// What had arrived before a command was written is never taken for its answer.
+// Data that arrived before a command was written is never taken for its response.
 func TestUnsolicitedDataDiscarded(t *testing.T) {
-	t.Run("behind an answer", func(t *testing.T) {
+	t.Run("after a response", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := dialogue(t, nil, `
 				C: NOOP
@@ -274,7 +274,7 @@ func isProtocolError(err error) bool {
 
 func TestUnsolicitedLineReported(t *testing.T) {
 	for name, script := range map[string]string{
-		"behind an answer": `
+		"after a response": `
 			C: NOOP
 			S: +OK\r\n-ERR idle for \x1btoo long
 			!close`,
@@ -298,7 +298,7 @@ func TestUnsolicitedLineReported(t *testing.T) {
 					err := c.Dele(background, 1)
 					wantError(t, err, ErrClosed, io.ErrUnexpectedEOF)
 					if !strings.Contains(err.Error(), `"-ERR idle for \x1btoo long"`) {
-						t.Errorf("%q lacks the server's last words", err)
+						t.Errorf("%q lacks the server's last line", err)
 					}
 				}
 			})
@@ -330,7 +330,7 @@ func TestConcurrentUse(t *testing.T) {
 						if m, err = c.Retr(background, n); err == nil {
 							var b strings.Builder
 							if _, err = m.WriteTo(&b); b.String() != want {
-								t.Errorf("message %d has %d octets, want %d", n, b.Len(), len(want))
+								t.Errorf("message %d has %d bytes, want %d", n, b.Len(), len(want))
 							}
 						}
 					case 2:

@@ -29,7 +29,8 @@ func endless(t *testing.T, line string) net.Conn {
 	return client
 }
 
-// TestMaxSpill has a server that sends a listing without end while a command waits: the listing ends with the entries that fit.
+// TestMaxSpill has a server that sends an endless listing while a command waits. The listing ends with the entries that
+// fit.
 func TestMaxSpill(t *testing.T) {
 	const limit = 1 << 20
 	for name, test := range map[string]struct{ command, line string }{
@@ -93,7 +94,8 @@ func TestMaxSpillBoundsMemory(t *testing.T) {
 	runtime.KeepAlive(l)
 }
 
-// TestSpillWithinLimit: a listing that is read at once is not limited by MaxSpill, and neither is a small one that is spilled.
+// TestSpillWithinLimit checks that MaxSpill limits neither a listing that is read at once nor a small one that is
+// spilled.
 func TestSpillWithinLimit(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		c := dialogue(t, &Options{MaxSpill: 100_000}, `
@@ -123,7 +125,7 @@ func TestSpillWithinLimit(t *testing.T) {
 	})
 }
 
-// TestEmptyLinesInListings: they hold nothing, wherever they are, but a server cannot send them without end.
+// TestEmptyLinesInListings checks that empty lines are skipped, but that a server cannot send them endlessly.
 func TestEmptyLinesInListings(t *testing.T) {
 	for _, lines := range []string{"\nS:\nS: 1 5\nS: 2 6", "\nS: 1 5\nS:\nS: 2 6", "\nS: 1 5\nS: 2 6\nS:", "\nS:  \nS: 1 5\nS: \\t\nS: 2 6\nS:\nS:"} {
 		for _, command := range []string{"LIST", "UIDL"} {

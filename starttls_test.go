@@ -56,17 +56,18 @@ func TestStartTLS(t *testing.T) {
 	must(t, c.Noop(background))
 }
 
-// TestInjection has octets come between the answer to STLS and the handshake, where anybody could have put them.
+// TestInjection has data arrive between the response to STLS and the handshake, where an on-path attacker could inject
+// it.
 func TestInjection(t *testing.T) {
 	for name, injected := range map[string]string{
 		"in one write":  `S: +OK\r\n+OK you are logged in`,
-		"one octet":     `S- +OK\r\nx`,
+		"one byte":      `S- +OK\r\nx`,
 		"in another":    "S: +OK\n!wait 0s\nS: +OK you are logged in",
 		"a line feed":   `S- +OK\r\n\n`,
 		"the next line": `S- +OK\r\n\r\n`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { // else the second write may come too late to be seen
+			synctest.Test(t, func(t *testing.T) { // otherwise the second write may arrive too late to be detected
 				c := script(t, Options{}, "S: +OK"+listSTLS+injected+"\n!expect-close")
 				err := c.StartTLS(background, nil)
 				if protocol := wantProtocolError(t, err); protocol.Command != "STLS" {
@@ -125,12 +126,12 @@ func TestStartTLSRefused(t *testing.T) {
 	})
 }
 
-// TestHandshakeCut: a server that closes where its part of the handshake is due has not come to an end.
+// TestHandshakeCut checks that a connection closed within the handshake is an unexpected EOF.
 func TestHandshakeCut(t *testing.T) {
 	for name, answer := range map[string]string{"at once": "", "within a record": "\x16\x03\x03\x00"} {
 		client, server := tcpPair(t)
 		go func() {
-			server.Read(make([]byte, 4096)) // the first message of the client's
+			server.Read(make([]byte, 4096)) // the client's first message
 			io.WriteString(server, answer)
 			server.(*net.TCPConn).CloseWrite()
 		}()
@@ -141,7 +142,7 @@ func TestHandshakeCut(t *testing.T) {
 	}
 }
 
-// TestCertificate has a server whose certificate is not to be trusted: nothing more is sent, and the session is over.
+// TestCertificate has a server whose certificate is not trusted. Nothing more is sent, and the session is closed.
 func TestCertificate(t *testing.T) {
 	srv := pop3test.NewServer(nil)
 	defer srv.Close()
@@ -168,7 +169,7 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
-// A certificate that is not trusted is no lost connection: nobody should try again.
+// A certificate that is not trusted is not reported as a lost connection, as a retry would not help.
 func TestUntrustedCertificate(t *testing.T) {
 	srv := pop3test.NewTLSServer(pop3test.Messages())
 	defer srv.Close()
@@ -179,7 +180,7 @@ func TestUntrustedCertificate(t *testing.T) {
 	}
 }
 
-// TestForgedCertificate has the names in a certificate write on somebody's terminal, and forge lines of his log.
+// TestForgedCertificate has names in a certificate that control a terminal and forge log lines.
 func TestForgedCertificate(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
@@ -189,7 +190,7 @@ func TestForgedCertificate(t *testing.T) {
 	client, server := tcpPair(t)
 	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 	go tls.Server(server, config).Handshake()
-	// With a pool of its own Go verifies; Windows and macOS would, and show no names.
+	// With RootCAs set, Go verifies the certificate itself; the verifiers of Windows and macOS report no names.
 	trust := &tls.Config{RootCAs: x509.NewCertPool()}
 	_, err = DialTLS(background, "localhost", &Options{Dialer: &dialer{conn: client}, TLSConfig: trust})
 	if cert := new(tls.CertificateVerificationError); !errors.As(err, &cert) || !strings.Contains(err.Error(), `\x1b[2J\nforged`) {

@@ -18,7 +18,7 @@ type Message struct {
 
 	s     *session
 	own   lease
-	lease *lease    // its own, or that of its batch
+	lease *lease    // for this message, or for its batch
 	body  dotReader // owned by the active lease; mu does not guard it
 
 	mu      sync.Mutex // guards the following fields
@@ -34,7 +34,7 @@ var errConcurrent = errors.New("pop3: concurrent Read and WriteTo")
 // drain reads the rest of the response. The Writer of WriteTo may be using the text before it.
 func (m *Message) drain() error { return m.body.drain() }
 
-// fetch resumes the lease and waits for text. If the end of the response comes first, there is none.
+// fetch resumes the lease and waits for text. At the end of the response there is none.
 func (m *Message) fetch() error {
 	switch {
 	case m.err != nil:
@@ -61,7 +61,7 @@ func (m *Message) fetch() error {
 	return nil
 }
 
-// sized tells the message's batch how large it is.
+// sized reports the size of the message to its batch.
 func (m *Message) sized() {
 	if m.lease.batch != nil {
 		m.lease.batch.sized(m.body.octets, m.body.end)

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// dotted is a message with all that un-stuffing has to do, and what it is to read as.
+// dotted is a message with all cases of dot-stuffing, and dottedText is its text.
 const (
 	dotted = `
 		C: RETR 1
@@ -52,7 +52,7 @@ var readers = map[string]func(m *Message) (string, error){
 		var b strings.Builder
 		n, err := m.WriteTo(&b)
 		if n != int64(b.Len()) {
-			err = fmt.Errorf("WriteTo returns %d, wrote %d octets", n, b.Len())
+			err = fmt.Errorf("WriteTo returns %d, wrote %d bytes", n, b.Len())
 		}
 		return b.String(), err
 	},
@@ -87,7 +87,7 @@ func TestMessage(t *testing.T) {
 					if got, err := read(m); got != dottedText || err != nil {
 						t.Errorf("got %q, %v\nwant %q", got, err, dottedText)
 					}
-					for range 2 { // the end is an end
+					for range 2 { // io.EOF is sticky
 						if n, err := m.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 							t.Errorf("after the end: %d, %v", n, err)
 						}
@@ -105,7 +105,7 @@ func TestMessage(t *testing.T) {
 	}
 }
 
-// A message that was cut is never whole, and no cut is a hang.
+// A truncated message never looks complete, and no truncation causes a hang.
 func TestMessageCut(t *testing.T) {
 	script := parseScript(t, "S: +OK"+dotted)
 	for name, read := range readers {
@@ -124,7 +124,7 @@ func TestMessageCut(t *testing.T) {
 					switch {
 					case cut == script.Octets():
 						if got != dottedText || err != nil {
-							t.Errorf("whole: %q, %v", got, err)
+							t.Errorf("complete: %q, %v", got, err)
 						}
 					case !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
 						t.Errorf("cut at %d: read %q, error %v, want an unexpected EOF", cut, got, err)
@@ -145,7 +145,7 @@ func TestMessageCut(t *testing.T) {
 	}
 }
 
-// Hanging up would undo every DELE.
+// Closing the connection would undo every DELE.
 func TestMessageCloseDrains(t *testing.T) {
 	for read := range len(dottedText) {
 		synctest.Test(t, func(t *testing.T) {
@@ -185,7 +185,7 @@ func TestMessageCloseOverACut(t *testing.T) {
 	})
 }
 
-// Close from another goroutine while WriteTo is stuck.
+// Close from another goroutine while WriteTo is blocked.
 func TestMessageCloseDuringWriteTo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `
@@ -210,7 +210,7 @@ func TestMessageCloseDuringWriteTo(t *testing.T) {
 	})
 }
 
-// failingWriter takes n octets and then fails.
+// failingWriter accepts n bytes and then fails.
 type failingWriter struct {
 	bytes.Buffer
 	n   int
@@ -241,9 +241,9 @@ func TestWriteToFails(t *testing.T) {
 				n, err := m.WriteTo(w)
 				wantError(t, err, want)
 				if n != int64(taken) || w.String() != dottedText[:taken] {
-					t.Errorf("WriteTo: %d octets, %q, want %q", n, w, dottedText[:taken])
+					t.Errorf("WriteTo: %d bytes, %q, want %q", n, w, dottedText[:taken])
 				}
-				readAll(t, m, nil, dottedText[taken:]) // the message is open still
+				readAll(t, m, nil, dottedText[taken:]) // the message is still open
 				must(t, c.Noop(background))
 			})
 		}
@@ -254,7 +254,7 @@ type panickingWriter struct{}
 
 func (panickingWriter) Write([]byte) (int, error) { panic("no more") }
 
-// A Writer that panics leaves a message that can be closed, and a session that goes on.
+// If a Writer panics, the message can be closed and the session remains usable.
 func TestWriteToPanics(t *testing.T) {
 	c := dialogue(t, nil, `
 		C: RETR 1
@@ -296,12 +296,12 @@ func TestLongMessage(t *testing.T) {
 		var b strings.Builder
 		n, err := m.WriteTo(&b)
 		if err != nil || n != int64(len(want)) || b.String() != want {
-			t.Errorf("WriteTo: %d octets, %v; want %d", n, err, len(want))
+			t.Errorf("WriteTo: %d bytes, %v; want %d", n, err, len(want))
 		}
 	})
 }
 
-// No line of a message is too long.
+// Lines of a message may have any length.
 func TestLongLine(t *testing.T) {
 	long := strings.Repeat("x", 500_000)
 	synctest.Test(t, func(t *testing.T) {
@@ -340,7 +340,7 @@ func TestEmptyMessage(t *testing.T) {
 	})
 }
 
-// A status line that is none breaks the session; -ERR does not.
+// A malformed status line closes the session; -ERR does not.
 func TestRefusedMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, `

@@ -10,21 +10,21 @@ import (
 	"sync"
 )
 
-// transcript writes the dialogue to Options.DebugWriter, and knows the secrets that neither it nor an error nor the log may
-// show. It may be used from any goroutine.
+// transcript writes the dialogue to Options.DebugWriter, and knows the secrets that must not appear in it, in an error
+// or in the log. It is safe for concurrent use.
 type transcript struct {
 	secrets  secrets
-	debugger io.Writer  // nil: none
+	debugger io.Writer  // nil if there is no transcript
 	writing  sync.Mutex // the debugger receives one line at a time
 }
 
-// sent notes a command line, or another line of the client's.
+// sent writes a line that the client sent.
 func (t *transcript) sent(shown string) { t.debug("C: ", t.redactCommand(shown)) }
 
-// received notes a line of the server's.
+// received writes a line that the server sent.
 func (t *transcript) received(line string) { t.debug("S: ", t.redactLine(line)) }
 
-// receivedText sums up a multi-line response.
+// receivedText writes a summary of a multi-line response.
 func (t *transcript) receivedText(octets int64, complete bool) {
 	if complete {
 		t.debug("S: ", fmt.Sprintf("[%d octets]", octets))
@@ -42,7 +42,7 @@ func (t *transcript) debug(prefix, text string) {
 	fmt.Fprintf(t.debugger, "%s%s\n", prefix, printable(text))
 }
 
-// keepSecret has secrets hidden wherever a text of the server is shown.
+// keepSecret adds secrets, which are hidden wherever text of the server is shown.
 func (t *transcript) keepSecret(secrets ...string) { t.secrets.keep(secrets...) }
 
 // redact hides the secrets in any text.
@@ -74,8 +74,8 @@ func (t *transcript) redactLine(line string) string {
 	return t.redact(line)
 }
 
-// redactRefusal hides secrets in the text after -ERR, but leaves a registered response code in it as it is: it says no more than
-// which error it is, and to hide it would change what the error means.
+// redactRefusal hides secrets in the text after -ERR, but leaves a registered response code unchanged: it contains no
+// secret, and hiding it would change the meaning of the error.
 func (t *transcript) redactRefusal(text string) string {
 	code, rest, ok := cutCode(text)
 	if !ok {
@@ -103,7 +103,7 @@ func (t *transcript) serverError(command, text string) *ServerError {
 	return serverError(command, t.redactRefusal(text))
 }
 
-// shown hides secrets in an error of the connection. Those of the network quote nothing but addresses.
+// shown hides secrets in an error of the connection. Network errors quote only addresses.
 func (t *transcript) shown(err error) error {
 	if errors.As(err, new(*net.OpError)) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
 		return err
@@ -119,11 +119,12 @@ func (t *transcript) failed(command string, err error) error {
 	return &commandError{command, t.redact(unprefixed(err)), err}
 }
 
-// quoted is what an error may show of a line. It is truncated after the redaction, which would not know half a secret.
+// quoted returns the part of a line that an error may quote. It truncates after redacting, as half a secret would not
+// be recognized.
 func (t *transcript) quoted(line []byte) string { return quote([]byte(t.redactLine(string(line)))) }
 
-// unfinished is what an error may show of a line that was cut off, perhaps within a secret. Of a challenge it shows nothing: base64 may
-// hide a secret.
+// unfinished returns the part of a truncated line that an error may quote. The line may end within a secret. A
+// challenge is not quoted, since its base64 may contain a secret.
 func (t *transcript) unfinished(line []byte) string {
 	line = bytes.TrimRight(line, "\r")
 	if len(line) > 1 && line[0] == '+' && strings.IndexByte(blanks, line[1]) >= 0 {

@@ -22,7 +22,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// TestSecrets has the server say every secret that it heard, in every way to write it, in every place where it could be shown.
+// TestSecrets has the server echo every secret that it received, in every encoding, in every place that could be shown.
 func TestSecrets(t *testing.T) {
 	const (
 		secret = "S3cret/tan~~~aaf"
@@ -82,7 +82,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// places are where a server may put a secret, %, and what then shows it.
+// places are the positions in which a server may echo a secret, %, and the calls that report it.
 var places = map[string]struct {
 	answer    string
 	then      func(c *Client) error
@@ -91,7 +91,7 @@ var places = map[string]struct {
 	"-ERR":                 {"S: -ERR % is wrong", nil, false},
 	"code":                 {"S: -ERR [%] is wrong", nil, false},
 	"code, level":          {"S: -ERR [SYS/TEMP/%] is wrong", nil, false},
-	"no status":            {"S: % is what you said", nil, false},
+	"no status":            {"S: % is your input", nil, false},
 	"bare LF":              {`S- -ERR %\n`, nil, false},
 	"cut by a quotation":   {"S: " + strings.Repeat("x", maxQuote-5) + "%", nil, false},
 	"unfinished":           {"S- -ERR %\n!close", nil, false},
@@ -128,8 +128,8 @@ var places = map[string]struct {
 	}, false},
 }
 
-// checkHidden plays a transcript in which % is what the server says of a secret, and %% a challenge that holds it. Neither may be
-// shown, or much of it.
+// checkHidden plays a transcript in which % stands for the server's echo of a secret, and %% for a challenge that
+// contains it. Neither may be shown, not even in large part.
 func checkHidden(t *testing.T, where, transcript string, do, then func(c *Client) error, secret, said string) {
 	t.Helper()
 	challenge := in64("do you mean " + said + "?")
@@ -158,13 +158,13 @@ func checkHidden(t *testing.T, where, transcript string, do, then func(c *Client
 	all := strings.ToLower(shown.String())
 	for _, never := range []string{secret, said, printable(said), secret[:6], secret[len(secret)-6:], in64(secret), challenge} {
 		if strings.Contains(all, strings.ToLower(never)) {
-			t.Errorf("%s: %q is to be seen in:\n%s\n%s", where, never, shown.String(), transcript)
+			t.Errorf("%s: %q appears in:\n%s\n%s", where, never, shown.String(), transcript)
 			return
 		}
 	}
 }
 
-// A password of a few letters would show itself by the holes that it leaves in the server's words.
+// A short password could be guessed from the redacted parts of the server's words.
 func TestShortSecrets(t *testing.T) {
 	var shown bytes.Buffer
 	c := dialogue(t, &Options{AllowInsecureLogin: true, DebugWriter: &shown}, `
@@ -194,7 +194,7 @@ func TestShortSecrets(t *testing.T) {
 	}
 }
 
-// A connection that is cut within a secret shows none of it that could be told from chance.
+// A connection that is cut within a secret shows no recognizable part of it.
 func TestSecretsCut(t *testing.T) {
 	const said = "-ERR you said hunter2"
 	for n := len("-ERR you said "); n < len(said); n++ {
@@ -213,7 +213,7 @@ func TestSecretsOfSCRAM(t *testing.T) {
 	refusedWith("AUTH SCRAM-SHA-1", "not ****, no")(t, err)
 }
 
-// The caller's own words show no secret either, once it is known.
+// Arguments of the caller show no secret either, once it is known.
 func TestSecretsInCommands(t *testing.T) {
 	for name, do := range map[string]func(c *Client, ctx context.Context) error{
 		"USER":  func(c *Client, ctx context.Context) error { return c.User(ctx, "hunter2") },
@@ -273,7 +273,7 @@ func TestSecretsInErrorsOfMechanisms(t *testing.T) {
 	}
 }
 
-// What a connection says, such as that of a proxy, may quote the server.
+// An error of the connection, such as that of a proxy, may quote the server.
 func TestSecretsInErrorsOfConnections(t *testing.T) {
 	for _, err := range []error{errors.New("proxy: not HUNTER2"), io.ErrClosedPipe, &net.OpError{Op: "read", Err: errors.New("reset")}} {
 		var tr transcript
@@ -288,7 +288,7 @@ func TestSecretsInErrorsOfConnections(t *testing.T) {
 	}
 }
 
-// A certificate, too, may name what the server has heard.
+// A certificate may contain a secret too.
 func TestSecretsInCertificates(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
@@ -317,7 +317,7 @@ func TestSecretsInCertificates(t *testing.T) {
 	}
 }
 
-// The blanks around a password may be lost in what the server says of it.
+// The server may echo a password without the blanks around it.
 func TestSecretsInBlanks(t *testing.T) {
 	for _, answer := range []string{"-ERR  hunter2  is wrong", "-ERR hunter2 is wrong", "-ERR [AUTH]  hunter2"} {
 		c := dialogue(t, &Options{AllowInsecureLogin: true}, "\nC: PASS  hunter2 \nS: "+answer)
@@ -346,7 +346,7 @@ func TestSecretsOfAPOP(t *testing.T) {
 			fmt.Fprintf(&heard, "%+v\n", err)
 		}
 		if strings.Contains(heard.String(), said) {
-			t.Errorf("%q is to be seen in:\n%s", said, heard.String())
+			t.Errorf("%q appears in:\n%s", said, heard.String())
 		}
 	}
 }

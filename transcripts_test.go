@@ -19,10 +19,10 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// TestTranscripts replays the dialogues under testdata/transcripts: what real servers say where they bend the RFCs. Each is
-// played whole, one octet a write, and cut after every octet.
+// TestTranscripts replays the dialogues under testdata/transcripts, in which real servers deviate from the RFCs. Each
+// is played completely, with one byte per write, and cut after every byte.
 //
-// A transcript carries its calls and what they come to in its comments:
+// A transcript contains the calls and their outcomes in its comments:
 //
 //	# > stat
 //	# < 2 320
@@ -56,7 +56,7 @@ func TestTranscripts(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					for i, got := range replay(t, script, calls) {
 						if !isCutShort(got, calls[i].outcome) {
-							t.Errorf("cut after %d octets: %s: got\n%s\nof\n%s", script.Cut, calls[i].line, got, calls[i].outcome)
+							t.Errorf("cut after %d bytes: %s: got\n%s\nof\n%s", script.Cut, calls[i].line, got, calls[i].outcome)
 						}
 					}
 				})
@@ -68,7 +68,7 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// isOutcome reports whether got is what a transcript wants; that may end in "..." for the rest.
+// isOutcome reports whether got matches an outcome, which may end in "..." for any rest.
 func isOutcome(got, want string) bool {
 	begin, open := strings.CutSuffix(want, "...")
 	return got == want || open && strings.HasPrefix(got, begin)
@@ -102,7 +102,7 @@ func parseCalls(t *testing.T, text string) []call {
 	return calls
 }
 
-// replay makes the calls against the script and returns what they come to. The first call is always the connection.
+// replay makes the calls against the script and returns their outcomes. The first call is always the connection.
 func replay(t *testing.T, script *pop3test.Script, calls []call) []string {
 	ctx := context.Background()
 	opts := &pop3.Options{TLSConfig: pop3test.TLSConfig(), AllowInsecureLogin: true}
@@ -206,7 +206,7 @@ func perform(ctx context.Context, t *testing.T, c *pop3.Client, words []string) 
 	return outcome("ok", err)
 }
 
-// answers is a mechanism that says what the transcript has it say: "-" for no initial response, "!" to give up.
+// answers is a mechanism with the responses of the transcript: "-" for no initial response, "!" to fail.
 type answers struct {
 	name string
 	left []string
@@ -239,7 +239,7 @@ func outcome(result string, err error) string {
 	return result
 }
 
-// failure names the kind of an error, and shows what it says.
+// failure returns the kind of an error, and its text.
 func failure(err error) string {
 	var refused *pop3.ServerError
 	var nonsense *pop3.ProtocolError
@@ -294,7 +294,7 @@ func message(m *pop3.Message, err error) string {
 	text, err := io.ReadAll(m)
 	var quoted strings.Builder
 	quoted.WriteByte('"')
-	for _, b := range text { // octet by octet, since a cut may be inside a character
+	for _, b := range text { // byte by byte, since a cut may be inside a character
 		q := strconv.Quote(string([]byte{b}))
 		quoted.WriteString(q[1 : len(q)-1])
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// TestTwisted goes through what Twisted's POP3Client does, by its names there.
+// TestTwisted covers the features of Twisted's POP3Client, by its names for them.
 func TestTwisted(t *testing.T) {
 	// Of a server with two messages, the first with a dot to be stuffed.
 	const first, second = "Subject: one\r\n\r\n.\r\n..b\r\n", "Subject: two\r\n\r\nc\r\nd\r\n"
@@ -137,7 +137,7 @@ func TestTwisted(t *testing.T) {
 		want := []int64{int64(len(first)), int64(len(second))}
 		for e := range sizes.C() {
 			if e.Size != want[e.Number-1] {
-				t.Errorf("message %d: %d octets", e.Number, e.Size)
+				t.Errorf("message %d: %d bytes", e.Number, e.Size)
 			}
 			uid, err := c.UID(background, e.Number) // the consumer may use the session
 			if uid == "" || err != nil {
