@@ -95,6 +95,7 @@ type Fleet struct {
 	jobs      jetstream.Stream
 	mail      jetstream.Stream
 	mailboxes jetstream.KeyValue
+	maxInline int64 // maxInline, but for tests
 	large     jetstream.ObjectStore
 	seen      jetstream.ObjectStore
 
@@ -132,7 +133,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Fleet{nc: nc, js: js, cfg: cfg, classes: make(map[string]bool)}
+	f := &Fleet{nc: nc, js: js, cfg: cfg, maxInline: maxInline, classes: make(map[string]bool)}
 	if err := f.create(ctx); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}

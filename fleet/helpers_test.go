@@ -24,7 +24,7 @@ func quick() Config {
 	return Config{
 		AckWait: 1500 * time.Millisecond,
 		Retry: Retry{
-			MinDelay: time.Millisecond, MaxDelay: 2 * time.Second, LoginDelay: time.Millisecond, Deliveries: 4,
+			MinDelay: 200 * time.Millisecond, MaxDelay: 2 * time.Second, LoginDelay: 200 * time.Millisecond, Deliveries: 4,
 			PoisonRest: time.Second, PauseMin: time.Second, PauseMax: 2 * time.Second,
 		},
 	}
@@ -34,7 +34,8 @@ func quick() Config {
 type bench struct {
 	*Fleet
 	t      *testing.T
-	engine *engine.Engine
+	url    string
+	engine *engine.Engine // nil if it runs elsewhere
 
 	mu      sync.Mutex
 	servers map[string]*maildrop // by host
@@ -47,7 +48,15 @@ func newBench(t *testing.T, cfg Config) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.Close)
-	b := &bench{t: t, engine: e, servers: make(map[string]*maildrop)}
+	b := benchAt(t, e.URL(), cfg)
+	b.engine = e
+	return b
+}
+
+// benchAt returns a bench with an engine that runs elsewhere.
+func benchAt(t *testing.T, url string, cfg Config) *bench {
+	t.Helper()
+	b := &bench{t: t, url: url, servers: make(map[string]*maildrop)}
 	b.Fleet = b.open(cfg)
 	return b
 }
@@ -55,7 +64,7 @@ func newBench(t *testing.T, cfg Config) *bench {
 // open returns a fleet with a connection of its own, as another process has it.
 func (b *bench) open(cfg Config) *Fleet {
 	b.t.Helper()
-	nc, err := Connect(b.engine.URL())
+	nc, err := Connect(b.url)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -72,9 +72,9 @@ func (f *Fleet) schedule(ctx context.Context, class, id string, j job, at time.T
 	if now := time.Now(); at.Before(now) {
 		at = now
 	}
-	// The engine rounds to seconds.
+	// The engine knows whole seconds. A poll must not begin before a LOGIN-DELAY is over.
 	return f.publish(ctx, laterSubject(class, id), j,
-		jetstream.WithScheduleAt(at.Add(500*time.Millisecond)), jetstream.WithScheduleTarget(nowSubject(class, id)),
+		jetstream.WithScheduleAt(at.Add(time.Second-1)), jetstream.WithScheduleTarget(nowSubject(class, id)),
 		jetstream.WithExpectLastSequenceForSubject(sequence, jobSubjects(class, id)))
 }
 

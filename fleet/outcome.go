@@ -81,7 +81,7 @@ type result struct {
 func (r *Retry) next(j job, m Mailbox, res result, ackWait time.Duration, jitter func() float64) (job, []event) {
 	var events []event
 	kind := classify(res.err)
-	if res.loginDelay > 0 {
+	if res.loginDelay > 0 || kind == "" {
 		j.LoginDelay = res.loginDelay
 	}
 	switch kind {

@@ -77,7 +77,7 @@ func (s *streamSink) Recover(ctx context.Context, r fetch.Recovery) ([]fetch.Out
 }
 
 // inline returns the number of bytes that a message of the engine can have.
-func (f *Fleet) inline() int64 { return min(maxInline, f.nc.MaxPayload()-headroom) }
+func (f *Fleet) inline() int64 { return min(f.maxInline, f.nc.MaxPayload()-headroom) }
 
 // Stage implements fetch.Sink.
 func (s *streamSink) Stage(ctx context.Context, m fetch.Message, body io.Reader) (string, error) {
