@@ -100,15 +100,30 @@ func (f *Fleet) Forget(ctx context.Context, name string) error {
 	return nil
 }
 
-// Next waits for mail, for up to wait, and returns up to n mails, or none.
+// Next returns up to n mails. If there is none, it waits for one, and returns none after the time given.
 func (r *Receiver) Next(ctx context.Context, n int, wait time.Duration) ([]*Mail, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	batch, err := r.consumer.Fetch(n, jetstream.FetchContext(ctx))
+	batch, err := r.consumer.FetchNoWait(n)
 	if err != nil {
 		return nil, fmt.Errorf("fleet: receive mail: %w", err)
 	}
-	var mails []*Mail
+	mails, err := r.mails(batch)
+	if err != nil || len(mails) > 0 {
+		return mails, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	batch, err = r.consumer.Fetch(1, jetstream.FetchContext(ctx))
+	if err == nil {
+		mails, err = r.mails(batch)
+	}
+	if err != nil && ctx.Err() == nil {
+		return mails, fmt.Errorf("fleet: receive mail: %w", err)
+	}
+	return mails, nil
+}
+
+// mails returns the mails of a batch.
+func (r *Receiver) mails(batch jetstream.MessageBatch) (mails []*Mail, err error) {
 	for msg := range batch.Messages() {
 		m, err := r.f.mailOf(msg)
 		if err != nil {
@@ -116,8 +131,8 @@ func (r *Receiver) Next(ctx context.Context, n int, wait time.Duration) ([]*Mail
 		}
 		mails = append(mails, m)
 	}
-	if err := batch.Error(); err != nil && len(mails) == 0 && ctx.Err() == nil {
-		return nil, fmt.Errorf("fleet: receive mail: %w", err)
+	if len(mails) > 0 {
+		return mails, nil
 	}
-	return mails, nil
+	return nil, batch.Error()
 }
