@@ -59,8 +59,12 @@ var responsesToCut = map[string]struct {
 	"TopAll, refused": {"\nC: TOP 1 9\nS: -ERR", "\nC: TOP 2 9\nS: +OK\nS: " + parsed, Options{NoPipelining: true}, topTwo},
 }
 
-func retrTwo(c *Client, each func(m *Message, err error) bool) { c.RetrAll(background, []int{1, 2})(each) }
-func topTwo(c *Client, each func(m *Message, err error) bool)  { c.TopAll(background, []int{1, 2}, 9)(each) }
+func retrTwo(c *Client, each func(m *Message, err error) bool) {
+	c.RetrAll(background, []int{1, 2})(each)
+}
+func topTwo(c *Client, each func(m *Message, err error) bool) {
+	c.TopAll(background, []int{1, 2}, 9)(each)
+}
 
 // TestCloseAfterTruncation: whatever a parser has swallowed, Close tells of a message that is not complete, again and again, and the
 // loop of a batch ends with it.

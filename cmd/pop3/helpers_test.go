@@ -27,7 +27,9 @@ type run struct {
 	stdout, stderr string
 }
 
-func newRun(status int, stdout, stderr *syncBuffer) run { return run{status, stdout.String(), stderr.String()} }
+func newRun(status int, stdout, stderr *syncBuffer) run {
+	return run{status, stdout.String(), stderr.String()}
+}
 
 // An env is where commands run: with a home, a state, and the password "secret" in the environment.
 type env struct {
