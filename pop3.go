@@ -133,10 +133,16 @@ func DialStartTLS(ctx context.Context, addr string, opts *Options) (*Client, err
 	if err != nil {
 		return nil, err
 	}
+	secure := false
+	defer func() {
+		if !secure { // also if user code panics
+			c.Close()
+		}
+	}()
 	if err := c.StartTLS(ctx, nil); err != nil {
-		c.Close()
 		return nil, err
 	}
+	secure = true
 	return c, nil
 }
 
