@@ -462,5 +462,7 @@ func (s *session) abandonUnsent(h *lease) {
 func (s *session) releaseContext(h *lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.released = true
+	if h.ctx.Err() == nil { // otherwise contextDone is about to be called
+		h.released = true
+	}
 }
