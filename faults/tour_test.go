@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -135,6 +134,7 @@ func (m *mechanism) Done() bool {
 type way struct {
 	name      string
 	stls, tls bool
+	dials     bool // STLS is a part of dialing
 	oneByOne  bool // the server does not list PIPELINING
 }
 
@@ -143,6 +143,7 @@ var ways = []way{
 	{name: "plain, one by one", oneByOne: true},
 	{name: "STLS", stls: true},
 	{name: "TLS", tls: true, oneByOne: true},
+	{name: "DialStartTLS", stls: true, dials: true},
 }
 
 // tour is a session in which every kind of user code is called.
@@ -189,25 +190,25 @@ func (r *tour) options() *pop3.Options {
 		r.trap.at("GetClientCertificate")
 		return new(tls.Certificate), nil
 	}
-	o := &pop3.Options{
+	return &pop3.Options{
 		Dialer:             r,
 		TLSConfig:          config,
 		StallTimeout:       -1,
 		AllowInsecureLogin: true, // so that nothing else keeps a password from being sent
 		Logger:             slog.New(r.trap),
 		DebugWriter:        r.trap,
+		Observe:            func(context.Context, pop3.Event) { r.trap.at("Observe") },
 	}
-	if f := reflect.ValueOf(o).Elem().FieldByName("Observe"); f.IsValid() {
-		f.Set(reflect.MakeFunc(f.Type(), func([]reflect.Value) []reflect.Value { r.trap.at("Observe"); return nil }))
-	}
-	return o
 }
 
 // run makes the tour. It ends at the first error.
 func (r *tour) run() error {
 	dial := pop3.Dial
-	if r.tls {
+	switch {
+	case r.tls:
 		dial = pop3.DialTLS
+	case r.dials:
+		dial = pop3.DialStartTLS
 	}
 	c, err := dial(r.ctx, "localhost", r.options())
 	if err != nil {
@@ -223,7 +224,7 @@ func (r *tour) run() error {
 }
 
 func (r *tour) login(c *pop3.Client) error {
-	if r.stls {
+	if r.stls && !r.dials {
 		if err := c.StartTLS(r.ctx, nil); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -78,7 +77,7 @@ func stalledWith(t *testing.T, w way, f fault, cancels bool) (happened bool) {
 	return happened && !t.Failed()
 }
 
-// meanwhile has commands wait for a session in which one is stuck, and ends it.
+// meanwhile has commands wait, in a bubble, for a session in which one is stuck, and ends it.
 func meanwhile(t *testing.T, c *pop3.Client, stuck *call, cancel func(), cancels bool) {
 	t.Helper()
 	ctx, give := context.WithCancel(background)
@@ -97,7 +96,7 @@ func meanwhile(t *testing.T, c *pop3.Client, stuck *call, cancel func(), cancels
 		}),
 		"QUIT": start(func() error { return c.Quit(background) }),
 	}
-	settle(t, append([]*call{stuck, canceled}, slices.Collect(maps.Values(waiters))...)...)
+	synctest.Wait()
 	give()
 	if canceled.endsWith(t, "a canceled waiter", context.Canceled) && !errors.Is(canceled.err, pop3.ErrNotSent) {
 		t.Errorf("%v is not ErrNotSent", canceled.err)
@@ -149,9 +148,11 @@ func TestSlowClose(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, closed below first: %v", name, first), func(t *testing.T) {
 				client, server := net.Pipe()
 				defer server.Close()
+				heard := make(chan struct{})
 				go func() {
 					io.WriteString(server, greeting)
-					server.Read(make([]byte, 100)) // and no answer
+					server.Read(make([]byte, 100))
+					close(heard) // and no answer
 				}()
 				conn := &slow{Conn: client, first: first, closing: make(chan struct{}), release: make(chan struct{})}
 				c, err := pop3.NewClient(background, conn, &pop3.Options{StallTimeout: -1})
@@ -161,7 +162,7 @@ func TestSlowClose(t *testing.T) {
 				ctx, cancel := context.WithCancel(background)
 				defer cancel()
 				stuck := start(func() error { return c.Noop(ctx) })
-				settle(t, stuck)
+				arrives(t, heard, "NOOP is not sent")
 				own, give := context.WithCancel(background)
 				canceled := start(func() error { return c.Noop(own) })
 				waiter := start(func() error { return c.Dele(background, 1) })
