@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"runtime"
@@ -180,8 +181,9 @@ func left(t *testing.T, w way, kind string, nth int, how manner) {
 	if c == nil && r.client.Load() != nil {
 		t.Error("the panic was swallowed")
 	}
-	if waiter.ends(t, "a waiter") && mustAnswer(waiter.err) != nil {
-		waiter.endsWith(t, "a waiter", pop3.ErrClosed)
+	if waiter.ends(t, "a waiter") && mustAnswer(waiter.err) != nil && !errors.Is(waiter.err, pop3.ErrClosed) {
+		// It was running when user code of the command before ended the session, and got the cause.
+		start(func() error { return c.Noop(background) }).endsWith(t, fmt.Sprintf("after %v, NOOP", waiter.err), pop3.ErrClosed)
 	}
 	if c != nil {
 		inStepOrClosed(t, r, c, slices.Contains(harmless, kind))
