@@ -63,8 +63,8 @@ func newListing[T Entry | UID](c *Client, ctx context.Context, command string, f
 	return l
 }
 
-// watch has the listing end with its ctx. Once the session has ended, no context keeps a listing without a feeder in memory:
-// what has arrived can still be taken.
+// watch has the listing end with its ctx, also while it waits. Once the session has ended, no context keeps it in memory: the entries
+// that have arrived can still be taken, and ctx is checked as they are.
 func (l *Listing[T]) watch() {
 	if l.lease.ctx.Done() == nil {
 		return
@@ -82,14 +82,7 @@ func (l *Listing[T]) sessionEnded() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	select {
-	case <-l.s.closed:
-		l.letGoLocked()
-	default:
-		if l.ch == nil {
-			l.letGoLocked()
-		}
-	}
+	l.letGoLocked()
 }
 
 func (l *Listing[T]) letGoLocked() {
@@ -140,6 +133,9 @@ func (l *Listing[T]) send(entries []T) {
 		case l.ch <- rest[0]:
 			rest = rest[1:]
 		case <-l.quit:
+			return
+		case <-l.lease.ctx.Done():
+			l.cancel()
 			return
 		case <-l.s.closed:
 			l.end(ErrClosed)
@@ -254,6 +250,10 @@ func (l *Listing[T]) Stop() { l.end(nil) }
 func (l *Listing[T]) end(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.endLocked(err)
+}
+
+func (l *Listing[T]) endLocked(err error) {
 	if err == nil {
 		defer l.dropSent()
 	}
@@ -275,7 +275,13 @@ func (l *Listing[T]) end(err error) {
 }
 
 // cancel is called when ctx is done.
-func (l *Listing[T]) cancel() { l.end(commandFailed(l.lease.name, l.lease.ctx.Err())) }
+func (l *Listing[T]) cancel() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cancelLocked()
+}
+
+func (l *Listing[T]) cancelLocked() { l.endLocked(commandFailed(l.lease.name, l.lease.ctx.Err())) }
 
 // next returns entries that have arrived, waiting for the first, or nil at the end. The slice of the previous call is used
 // again. The feeder of C may wait inside a Read; a loop over All must be able to return when Stop is called.
@@ -291,6 +297,9 @@ func (l *Listing[T]) next(used []T, feeder bool) []T {
 	for {
 		switch {
 		case l.consumed || l.stopped.Load():
+			return nil
+		case l.lease.ctx.Err() != nil:
+			l.cancelLocked()
 			return nil
 		case len(l.queue) > 0:
 			return l.takeLocked()
