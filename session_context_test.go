@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,18 +145,18 @@ func TestContextCanceledAfterCommand(t *testing.T) {
 // watchedContext counts its watchers; see [context.AfterFunc].
 type watchedContext struct {
 	context.Context
-	watchers int
+	watchers atomic.Int64
 }
 
 func (w *watchedContext) Value(any) any { return nil } // hides the Context within
 
 func (w *watchedContext) AfterFunc(f func()) func() bool {
-	w.watchers++
+	w.watchers.Add(1)
 	stop := context.AfterFunc(w.Context, f)
 	return func() bool {
 		stopped := stop()
 		if stopped {
-			w.watchers--
+			w.watchers.Add(-1)
 		}
 		return stopped
 	}
@@ -189,8 +190,8 @@ func TestContextWatchersReleased(t *testing.T) {
 		ctx := &watchedContext{Context: done}
 		check := func(after string) {
 			t.Helper()
-			if ctx.watchers > 1 { // the one for the session
-				t.Errorf("%d watchers left after %s", ctx.watchers, after)
+			if n := ctx.watchers.Load(); n > 1 { // the one for the session
+				t.Errorf("%d watchers left after %s", n, after)
 			}
 		}
 		must(t, c.Noop(ctx))
@@ -211,8 +212,8 @@ func TestContextWatchersReleased(t *testing.T) {
 			t.Error(err)
 		}
 		must(t, c.Quit(background))
-		if ctx.watchers != 0 {
-			t.Errorf("%d watchers left after QUIT", ctx.watchers)
+		if n := ctx.watchers.Load(); n != 0 {
+			t.Errorf("%d watchers left after QUIT", n)
 		}
 	})
 }
