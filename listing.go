@@ -472,11 +472,7 @@ type pump[T Entry | UID] struct {
 // read parses some lines, at least one. fault is a malformed line; err is fatal.
 func (p *pump[T]) read(into []T) (c chunk[T], fault, err error) {
 	if p.malformed {
-		rest := dotReader{conn: p.conn}
-		err = rest.drain()
-		p.octets += rest.octets
-		p.eof = err == nil
-		return chunk[T]{into, 0}, nil, err
+		return chunk[T]{into, 0}, nil, p.discard()
 	}
 	if cap(into) < chunkEntries {
 		into = make([]T, 0, chunkEntries)
@@ -496,12 +492,32 @@ func (p *pump[T]) read(into []T) (c chunk[T], fault, err error) {
 	p.conn.used(used)
 	p.octets += int64(used)
 	p.malformed = fault != nil
-	return chunk[T]{entries, len(entries)*entrySize + used}, fault, err
+	return chunk[T]{entries, chunkSize + len(entries)*entrySize + used}, fault, err
+}
+
+// discard reads the rest of a malformed listing. It is limited, since there may be no end: to as many lines as other listings, and
+// to the octets of as many lines of the maximum length.
+func (p *pump[T]) discard() error {
+	for rest := (dotReader{conn: p.conn}); !p.eof; p.eof = rest.end {
+		text, err := rest.next()
+		if err != nil {
+			return err
+		}
+		p.octets += int64(len(text))
+		p.count += bytes.Count(text, crlf)
+		if p.count > p.max || rest.octets/int64(p.conn.maxLine) > int64(p.max) {
+			return errTooManyEntries(p.max, "lines")
+		}
+	}
+	return nil
 }
 
 var crlf = []byte("\r\n")
 
-const entrySize = 24 // bytes of a UID, which is the larger one
+const (
+	entrySize = 24 // bytes of a UID, which is the larger one
+	chunkSize = 64 // bytes of a chunk in the queue, and what its parts are rounded up by
+)
 
 // parse appends the entries of lines, up to the capacity of entries or the end of the response.
 func (p *pump[T]) parse(entries []T, lines []byte) (_ []T, used int, fault, err error) {
