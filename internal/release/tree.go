@@ -184,7 +184,8 @@ func (t *Tree) Check() error {
 			fail("go.work: no use of %s", local(m.Dir))
 		}
 	}
-	if _, err := t.Version(); err != nil {
+	version, err := t.Version()
+	if err != nil {
 		errs = append(errs, err)
 	}
 	replaced := make(map[module.Version]string)
@@ -199,7 +200,7 @@ func (t *Tree) Check() error {
 		delete(replaced, s)
 	}
 	for old := range replaced {
-		if t.has(old.Path) {
+		if t.has(old.Path) && old.Version != version {
 			fail("go.work: no module requires %s %s, which is replaced", old.Path, old.Version)
 		}
 	}
