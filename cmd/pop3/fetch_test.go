@@ -125,7 +125,10 @@ func TestFetchRefusedByDest(t *testing.T) {
 	srv := serve(t, nil, texts...)
 	url := "pop://user@" + srv.Addr
 	dest := "pipe:if grep -q '^Subject: two'; then echo 'no such user'; exit 67; fi"
-	e.run("fetch", "-delete", url, dest).check(t, 1, "3 messages fetched", "3 deleted", "1 refused", "pop3 fetch: message 2 (", "exit status 67: no such user")
+	r := e.run("fetch", "-delete", url, dest).check(t, 1, "3 messages fetched", "3 deleted", "1 refused", "pop3 fetch: message 2 (", "exit status 67: no such user")
+	if n := strings.Count(r.stderr, "no such user"); n != 1 {
+		t.Errorf("said %d times: %q", n, r.stderr)
+	}
 	if got := srv.Remaining(); len(got) != 1 {
 		t.Errorf("remaining %q", got)
 	}
