@@ -77,12 +77,16 @@ func TestProcessSignals(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
 			e := newEnv(t)
+			var many []string // so that there is time for the signal to arrive
+			for i := range 100 {
+				many = append(many, fmt.Sprintf("Subject: %d\r\n\r\n", i))
+			}
 			started := make(chan *os.Process, 1)
 			srv := serve(t, func(s *pop3test.Server) {
 				s.Refuse = before("RETR", 2, func() { (<-started).Signal(signal) })
 				s.Latency = 20 * time.Millisecond
 				s.Pipelining = false
-			}, texts...)
+			}, many...)
 			url := "pop://user@" + srv.Addr
 			cmd := e.command(srv, "fetch", "-delete", url, e.path("Maildir"))
 			var stderr syncBuffer
@@ -95,13 +99,13 @@ func TestProcessSignals(t *testing.T) {
 			if cmd.ProcessState.ExitCode() != exitInterrupted || !strings.Contains(stderr.String(), "interrupted") {
 				t.Errorf("%v: %s", err, stderr.String())
 			}
-			if left := len(srv.Remaining()); left+len(delivered(t, e.path("Maildir"))) != 4 || left == 0 {
+			if left := len(srv.Remaining()); left+len(delivered(t, e.path("Maildir"))) != len(many) || left == 0 {
 				t.Errorf("%d left, %d delivered", left, len(delivered(t, e.path("Maildir"))))
 			}
 			if out, err := e.command(srv, "fetch", "-delete", url, e.path("Maildir")).CombinedOutput(); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
-			if got := delivered(t, e.path("Maildir")); !slices.Equal(got, lf(texts...)) {
+			if got := delivered(t, e.path("Maildir")); !slices.Equal(got, lf(many...)) {
 				t.Errorf("delivered %d", len(got))
 			}
 		})
