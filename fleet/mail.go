@@ -72,8 +72,8 @@ type Receiver struct {
 	consumer jetstream.Consumer
 }
 
-// receiverWait is the time in which received mail must be acknowledged or extended.
-const receiverWait = time.Minute
+// AckWait returns the time in which mail must be acknowledged or extended, or it is delivered again.
+func (r *Receiver) AckWait() time.Duration { return r.consumer.CachedInfo().Config.AckWait }
 
 // Receive returns the receiver with a name. Mail remains in the stream until every name that was ever used has acknowledged it, and
 // then for Config.MailAge; see Forget.
@@ -82,7 +82,7 @@ func (f *Fleet) Receive(ctx context.Context, name string) (*Receiver, error) {
 		return nil, fmt.Errorf("fleet: %q cannot be the name of a receiver", name)
 	}
 	consumer, err := f.mail.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: name, AckPolicy: jetstream.AckExplicitPolicy, AckWait: receiverWait, MaxDeliver: -1, MaxAckPending: 1000,
+		Durable: name, AckPolicy: jetstream.AckExplicitPolicy, AckWait: f.cfg.AckWait, MaxDeliver: -1, MaxAckPending: 1000,
 		FilterSubject: mailPrefix + ">",
 	})
 	if err != nil {
