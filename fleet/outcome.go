@@ -178,7 +178,7 @@ func giveUp(ctx context.Context, j *job, s *jobStore, report *fetch.Report, acco
 	tries := make(map[string]int)
 	for _, p := range report.Problems {
 		key := p.Message.Key
-		if key.UID == "" || fetch.IsNever(p.Err) {
+		if key.UID == "" || fetch.IsNever(p.Err) || fetch.IsLater(p.Err) { // the sink has its own reasons
 			continue
 		}
 		d := key.Digest(account)

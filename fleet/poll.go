@@ -230,18 +230,16 @@ func (p *poll) fetcher(store *jobStore) *fetch.Fetcher {
 		Grace:   grace,
 		Logger:  nil, // unique-ids and user names are not for the log of a fleet
 	}
+	done := make(map[fetch.Key]bool)
+	for r := range store.Load(context.Background(), fetch.Done) {
+		done[r.Key] = true
+	}
+	known := func(k fetch.Key) bool { return done[k] }
 	if p.Sink != nil {
-		f.Sink = p.Sink(p.mailbox)
+		f.Sink = p.Sink(p.mailbox, known)
 		return f
 	}
-	known := make(map[fetch.Key]bool)
-	for r := range store.Load(context.Background(), fetch.Done) {
-		known[r.Key] = true
-	}
-	f.Sink = &streamSink{
-		f: p.f, id: p.id, account: p.mailbox.Account(), budget: p.budget, hook: p.at,
-		known: func(k fetch.Key) bool { return known[k] },
-	}
+	f.Sink = &streamSink{f: p.f, id: p.id, account: p.mailbox.Account(), budget: p.budget, hook: p.at, known: known}
 	return f
 }
 

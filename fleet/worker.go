@@ -35,8 +35,9 @@ type Worker struct {
 
 	// Sink, if not nil, returns the sink of a mailbox, instead of the mail stream. It is called once a poll. A message may be
 	// delivered to it again if the worker dies, and must be recognized by its fetch.Key and the mailbox. Large mail and Bytes are its
-	// own concern.
-	Sink func(m Mailbox) fetch.Sink
+	// own concern. known reports whether a message was delivered by an earlier poll, and comes again to be compared: Commit or
+	// Discard tells whether it is another one.
+	Sink func(m Mailbox, known func(fetch.Key) bool) fetch.Sink
 
 	// TLSConfig and Dialer are those of the sessions; see pop3.Options.
 	TLSConfig *tls.Config

@@ -22,9 +22,9 @@ import (
 )
 
 const (
-	demoLease    = 3 * time.Second
-	demoClasses  = 20
-	demoLimit    = 8
+	demoLease   = 3 * time.Second
+	demoClasses = 20
+	demoLimit   = 8
 
 	// demoChild marks a worker of the demo, which ends with its standard input.
 	demoChild = "POP3_FLEET_DEMO"

@@ -41,7 +41,10 @@ type Options struct {
 }
 
 // An Engine is a server that is running.
-type Engine struct{ server *server.Server }
+type Engine struct {
+	server         *server.Server
+	user, password string
+}
 
 // MaxPayload is the size of a message of the embedded engine, in bytes.
 const MaxPayload = 8 << 20
@@ -93,7 +96,7 @@ func Start(o Options) (*Engine, error) {
 		s.Shutdown()
 		return nil, errors.New("engine: not ready in time; the folder or the address may be in use")
 	}
-	return &Engine{s}, nil
+	return &Engine{s, o.User, o.Password}, nil
 }
 
 func splitAddr(addr string) (host string, port int, err error) {
@@ -112,7 +115,11 @@ func (e *Engine) URL() string { return e.server.ClientURL() }
 
 // Connect connects without a network. Opts are more options of the connection.
 func (e *Engine) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect("", append([]nats.Option{nats.InProcessServer(e.server), nats.MaxReconnects(-1)}, opts...)...)
+	all := []nats.Option{nats.InProcessServer(e.server), nats.MaxReconnects(-1)}
+	if e.user != "" {
+		all = append(all, nats.UserInfo(e.user, e.password))
+	}
+	return nats.Connect("", append(all, opts...)...)
 }
 
 // Close stops the engine and waits until its files are closed.
