@@ -10,6 +10,7 @@ require (
 	github.com/seed-5b1d5243/pop3/fleet v0.1.0
 	github.com/zalando/go-keyring v0.2.8
 	golang.org/x/sync v0.22.0
+	gopkg.in/yaml.v3 v3.0.1
 )
 
 require (
