@@ -9,10 +9,84 @@ import (
 	"io"
 	"log"
 	"os"
+	"time"
 
 	"github.com/seed-5b1d5243/pop3"
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
+
+// Log in with the best method that the server supports, and with a time limit for each wait and for the whole login.
+func ExampleClient_Login() {
+	srv := pop3test.NewTLSServer(pop3test.Messages("Subject: hello\r\n\r\nHow are you?\r\n"))
+	defer srv.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig(), Timeout: 20 * time.Second})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	err = c.Login(ctx, "user", "a mistake")
+	var refused *pop3.ServerError
+	if errors.As(err, &refused) {
+		fmt.Println(refused.Code, refused.Text)
+		err = c.Login(ctx, "user", "secret") // the session remains usable
+	}
+	fmt.Println(err)
+
+	// Output:
+	// AUTH wrong user name or password
+	// <nil>
+}
+
+// Connect without TLS and upgrade the connection, or fail.
+func ExampleDialStartTLS() {
+	srv := pop3test.NewServer(pop3test.Messages("Subject: hello\r\n\r\nHow are you?\r\n"))
+	defer srv.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := pop3.DialStartTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	_, encrypted := c.TLSConnectionState()
+	fmt.Println("encrypted:", encrypted)
+	if err := c.Login(ctx, "user", "secret"); err != nil {
+		log.Fatal(err)
+	}
+	count, size, err := c.Stat(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(count, "message,", size, "octets")
+
+	// Output:
+	// encrypted: true
+	// 1 message, 32 octets
+}
+
+// Use an established connection, here an in-memory pipe.
+func ExampleNewClient() {
+	srv := pop3test.NewUnstartedServer(pop3test.Messages("Subject: hello\r\n\r\n"))
+	srv.STLS = false
+	defer srv.Close()
+
+	ctx := context.Background()
+	c, err := pop3.NewClient(ctx, srv.Pipe(), &pop3.Options{AllowInsecureLogin: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Println(c.Greeting())
+	fmt.Println(c.Login(ctx, "user", "secret"))
+
+	// Output:
+	// pop3test ready
+	// <nil>
+}
 
 // Log in with an OAuth 2.0 bearer token.
 func ExampleXOAUTH2() {
@@ -43,7 +117,7 @@ func ExampleXOAUTH2() {
 	// <nil>
 }
 
-// cramMD5 is a SASL mechanism (RFC 2195). Those of github.com/emersion/go-sasl fit as they are.
+// cramMD5 is a SASL mechanism (RFC 2195). The mechanisms of github.com/emersion/go-sasl implement pop3.SASL too.
 type cramMD5 struct{ user, secret string }
 
 func (c cramMD5) Start() (mechanism string, initial []byte, err error) { return "CRAM-MD5", nil, nil }
@@ -54,7 +128,7 @@ func (c cramMD5) Next(challenge []byte) (response []byte, err error) {
 	return fmt.Appendf(nil, "%s %x", c.user, mac.Sum(nil)), nil
 }
 
-// Log in with a mechanism of one's own: the type cramMD5 has the methods
+// Authenticate with a custom mechanism. The type cramMD5 has the methods
 //
 //	func (c cramMD5) Start() (mechanism string, initial []byte, err error) {
 //		return "CRAM-MD5", nil, nil
@@ -89,7 +163,7 @@ func ExampleClient_Auth() {
 	// <nil>
 }
 
-// What the server says, and what to do about it.
+// Decide how to proceed after a failed login.
 func ExampleServerError() {
 	srv := pop3test.NewUnstartedServer(nil)
 	srv.Exclusive = true

@@ -9,9 +9,9 @@ import (
 	"log"
 	"net/mail"
 	"os"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/seed-5b1d5243/pop3"
 	"github.com/seed-5b1d5243/pop3/pop3test"
@@ -68,15 +68,15 @@ func Example() {
 	// 2: two (14 octets)
 }
 
-// Move all messages out of a mailbox. It may be of any size: while nobody else wants the session the listing
-// stays on the wire, and the first Retr moves the rest of it into memory.
+// Move all messages out of a mailbox of any size. Memory use is constant until another command needs the connection: the first
+// Retr moves the remaining entries to memory.
 func ExampleListing_C() {
 	srv := pop3test.NewTLSServer(pop3test.Generate(1000, func(n int) string {
 		return fmt.Sprintf("Subject: message %d\r\n\r\nHow are you?\r\n", n)
 	}))
 	defer srv.Close()
 
-	// move is what the example is about.
+	// move returns nil if all messages were stored and deleted.
 	move := func(ctx context.Context, c *pop3.Client, store func(io.Reader) error) error {
 		messages, err := c.List(ctx)
 		if err != nil {
@@ -89,7 +89,9 @@ func ExampleListing_C() {
 				return err
 			}
 			err = store(m)
-			m.Close()
+			if closed := m.Close(); err == nil {
+				err = closed // the message is truncated, though store has not noticed
+			}
 			if err != nil {
 				return err // nothing is deleted without Quit
 			}
@@ -100,7 +102,7 @@ func ExampleListing_C() {
 		if err := messages.Err(); err != nil {
 			return err
 		}
-		return c.Quit(ctx) // nil: the deletions are committed
+		return c.Quit(ctx) // commits the deletions
 	}
 
 	ctx := context.Background()
@@ -120,7 +122,72 @@ func ExampleListing_C() {
 	// 1000 stored, 1000 deleted, 0 left
 }
 
-// Fetch what is new and leave all of it on the server. A message number belongs to one session; the unique-id stays.
+// Issue commands while a listing is being read. Breaking out of the loop stops the listing.
+func ExampleListing_All() {
+	srv := pop3test.NewTLSServer(&pop3test.Generated{
+		N:     3,
+		Text:  func(n int) string { return "Subject: hello\r\n\r\n" + strings.Repeat("Well, ...\r\n", n) },
+		UIDOf: func(n int) string { return fmt.Sprint("id-", n) },
+	})
+	defer srv.Close()
+	ctx := context.Background()
+	c := login(ctx, srv)
+	defer c.Close()
+
+	messages, err := c.List(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for e, err := range messages.All() {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if e.Size < 40 {
+			continue
+		}
+		uid, err := c.UID(ctx, e.Number)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("message %d (%s): %d octets\n", e.Number, uid, e.Size)
+		break
+	}
+	fmt.Println(c.Noop(ctx)) // the session remains usable
+
+	// Output:
+	// message 2 (id-2): 40 octets
+	// <nil>
+}
+
+// Read a complete listing into memory, here to begin with the latest message.
+func ExampleListing_Slice() {
+	srv := pop3test.NewTLSServer(pop3test.Messages(
+		"Subject: one\r\n\r\n",
+		"Subject: two\r\n\r\nHow are you?\r\n",
+	))
+	defer srv.Close()
+	ctx := context.Background()
+	c := login(ctx, srv)
+	defer c.Close()
+
+	messages, err := c.List(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	entries, err := messages.Slice()
+	if err != nil {
+		log.Fatal(err) // entries is incomplete
+	}
+	for _, e := range slices.Backward(entries) {
+		fmt.Println(e.Number, e.Size)
+	}
+
+	// Output:
+	// 2 30
+	// 1 16
+}
+
+// Fetch only new messages, and leave all messages on the server. A message number is valid within one session; a unique-id stays.
 func ExampleClient_UIDL() {
 	srv := pop3test.NewTLSServer(&pop3test.Generated{
 		N:     4,
@@ -132,7 +199,7 @@ func ExampleClient_UIDL() {
 	c := login(ctx, srv)
 	defer c.Close()
 
-	seen := map[string]bool{"id-1": true, "id-3": true} // kept from the last time
+	seen := map[string]bool{"id-1": true, "id-3": true} // loaded from the previous run
 	ids, err := c.UIDL(ctx)
 	if err != nil {
 		log.Fatal(err)
@@ -152,7 +219,10 @@ func ExampleClient_UIDL() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		seen[u.ID] = true // io.Copy saw the end: the message is whole
+		if err := m.Close(); err != nil { // a nil error means the message is complete
+			log.Fatal(err)
+		}
+		seen[u.ID] = true
 		fmt.Println(u.ID, n)
 	}
 	if err := c.Quit(ctx); err != nil {
@@ -164,7 +234,7 @@ func ExampleClient_UIDL() {
 	// id-4 22
 }
 
-// Fetch messages and delete them with the commands sent ahead, where the server lists PIPELINING.
+// Fetch messages and delete them. The commands are pipelined if the server advertises PIPELINING.
 func ExampleClient_RetrAll() {
 	srv := pop3test.NewTLSServer(pop3test.Generate(5, func(n int) string {
 		return fmt.Sprintf("Subject: message %d\r\n\r\n", n)
@@ -180,8 +250,11 @@ func ExampleClient_RetrAll() {
 			log.Fatal(err)
 		}
 		_, err := io.Copy(io.Discard, m)
+		if closed := m.Close(); err == nil {
+			err = closed
+		}
 		var refused *pop3.ServerError
-		if errors.As(err, &refused) { // this one, not the others
+		if errors.As(err, &refused) { // this message only
 			fmt.Println(m.Number, refused.Text)
 			continue
 		}
@@ -203,7 +276,7 @@ func ExampleClient_RetrAll() {
 	// [1 3 5] 3 deleted
 }
 
-// Look at the header of a message without fetching its body.
+// Read the header of a message without fetching its body.
 func ExampleClient_Top() {
 	srv := pop3test.NewTLSServer(pop3test.Messages(
 		"From: Ann <ann@example.org>\r\nSubject: lunch\r\n\r\n" + strings.Repeat("Well, ...\r\n", 100000),
@@ -217,9 +290,11 @@ func ExampleClient_Top() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer m.Close()
 	message, err := mail.ReadMessage(m)
 	if err != nil {
+		log.Fatal(err)
+	}
+	if err := m.Close(); err != nil { // a nil error means the header is complete
 		log.Fatal(err)
 	}
 	fmt.Println(message.Header.Get("From"))
@@ -230,55 +305,7 @@ func ExampleClient_Top() {
 	// lunch
 }
 
-// Connect in the clear and go over to TLS, or fail.
-func ExampleDialStartTLS() {
-	srv := pop3test.NewServer(pop3test.Messages("Subject: hello\r\n\r\nHow are you?\r\n"))
-	defer srv.Close()
-
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	c, err := pop3.DialStartTLS(ctx, srv.Addr, &pop3.Options{TLSConfig: srv.TLSConfig()})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer c.Close()
-	_, encrypted := c.TLSConnectionState()
-	fmt.Println("encrypted:", encrypted)
-	if err := c.Login(ctx, "user", "secret"); err != nil {
-		log.Fatal(err)
-	}
-	count, size, err := c.Stat(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(count, "message,", size, "octets")
-
-	// Output:
-	// encrypted: true
-	// 1 message, 32 octets
-}
-
-// Bring your own connection, here one that leads nowhere near a network.
-func ExampleNewClient() {
-	srv := pop3test.NewUnstartedServer(pop3test.Messages("Subject: hello\r\n\r\n"))
-	srv.STLS = false
-	defer srv.Close()
-
-	ctx := context.Background()
-	c, err := pop3.NewClient(ctx, srv.Pipe(), &pop3.Options{AllowInsecureLogin: true})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer c.Close()
-	fmt.Println(c.Greeting())
-	fmt.Println(c.Login(ctx, "user", "secret"))
-
-	// Output:
-	// pop3test ready
-	// <nil>
-}
-
-// A message that is not whole never looks so.
+// A truncated message never looks complete. Close reports it as well, in case a parser ignores the error of Read.
 func ExampleMessage() {
 	srv := pop3test.NewTLSServer(half{pop3test.Messages("Subject: hello\r\n\r\nHow are you?\r\n")})
 	defer srv.Close()
@@ -292,72 +319,22 @@ func ExampleMessage() {
 	}
 	n, err := io.Copy(io.Discard, m)
 	fmt.Println(n, "octets,", errors.Is(err, io.ErrUnexpectedEOF))
+	fmt.Println(errors.Is(m.Close(), io.ErrUnexpectedEOF))
 	err = c.Dele(ctx, 1)
 	fmt.Println(errors.Is(err, pop3.ErrClosed), errors.Is(err, io.ErrUnexpectedEOF))
 
 	// Output:
 	// 14 octets, true
+	// true
 	// true true
 }
 
-// half is a Maildrop whose messages break off.
+// half is a Maildrop whose messages are truncated.
 type half struct{ pop3test.Maildrop }
 
 func (h half) WriteMessage(w io.Writer, n int) error {
 	io.WriteString(w, "Subject: hello")
 	return errors.New("disk on fire")
-}
-
-// See what is said. Secrets are not in it, nor are messages.
-func ExampleOptions() {
-	srv := pop3test.NewTLSServer(pop3test.Messages("Subject: hello\r\n\r\nHow are you?\r\n"))
-	defer srv.Close()
-
-	ctx := context.Background()
-	c, err := pop3.DialTLS(ctx, srv.Addr, &pop3.Options{
-		TLSConfig:   srv.TLSConfig(),
-		Timeout:     30 * time.Second,
-		DebugWriter: os.Stdout,
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.Login(ctx, "user", "secret"); err != nil {
-		log.Fatal(err)
-	}
-	m, err := c.Retr(ctx, 1)
-	if err != nil {
-		log.Fatal(err)
-	}
-	if _, err := io.Copy(io.Discard, m); err != nil {
-		log.Fatal(err)
-	}
-	if err := c.Quit(ctx); err != nil {
-		log.Fatal(err)
-	}
-
-	// Output:
-	// S: +OK pop3test ready
-	// C: CAPA
-	// S: +OK capability list follows
-	// S: TOP
-	// S: UIDL
-	// S: USER
-	// S: RESP-CODES
-	// S: AUTH-RESP-CODE
-	// S: PIPELINING
-	// S: IMPLEMENTATION pop3test
-	// S: .
-	// C: USER user
-	// S: +OK send PASS
-	// C: PASS ****
-	// S: +OK logged in
-	// C: RETR 1
-	// S: +OK message follows
-	// S: [32 octets]
-	// C: QUIT
-	// S: +OK bye
 }
 
 // login starts a session with a test server.
@@ -372,7 +349,7 @@ func login(ctx context.Context, srv *pop3test.Server) *pop3.Client {
 	return c
 }
 
-// The program in README.md is the one of Example, but for what it talks to.
+// TestREADME checks that the program in README.md is that of Example, except for the server.
 func TestREADME(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
