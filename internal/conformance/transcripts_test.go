@@ -1,4 +1,4 @@
-package pop3_test
+package conformance
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package pop3_test
+package interop
 
 import (
 	"bytes"
