@@ -10,7 +10,7 @@ import (
 
 const canSeeArrivals = true
 
-// arrived returns when so many octets have arrived that nobody has read.
+// arrived returns when n unread bytes have arrived.
 func arrived(conn *net.TCPConn, octets int) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

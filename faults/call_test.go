@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// atOnce bounds what must end at once. It is long because the machine may be busy; only a failure takes that long.
+// atOnce limits the time of calls that must end at once. It is long because the machine may be busy; only a failure
+// takes that long.
 const atOnce = 20 * time.Second
 
-// call is a function that runs in a goroutine of its own, which it may leave by a panic or by Goexit.
+// call is a function that runs in its own goroutine, which it may end with a panic or Goexit.
 type call struct {
-	id       []byte        // how the stack of the goroutine begins
+	id       []byte        // the beginning of the goroutine's stack
 	done     chan struct{} // closed when the goroutine ends
 	err      error
 	panicked any
@@ -79,7 +80,7 @@ func arrives(t *testing.T, happens <-chan struct{}, otherwise string) bool {
 	}
 }
 
-// endsWith wants the call to end at once with one of the errors; nil is an error here.
+// endsWith checks that the call ends at once with one of the errors, which may include nil.
 func (c *call) endsWith(t *testing.T, what string, errs ...error) bool {
 	t.Helper()
 	if !c.ends(t, what) {

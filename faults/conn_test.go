@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// kind is what goes wrong with a connection.
+// kind is the kind of a fault of a connection.
 type kind int
 
 const (
 	nothing   kind = iota
 	cut            // it is closed
 	reset          // it is reset
-	stall          // no octet passes any more
-	halfClose      // the server has closed its side, and goes on reading
-	lose           // what the client sends is accepted and never arrives
-	inject         // somebody puts an answer into what the server sends
+	stall          // nothing passes any more
+	halfClose      // the server has closed its side, and still reads
+	lose           // data from the client is accepted but never arrives
+	inject         // an attacker inserts a response
 )
 
 const injected = "+OK 1 1\r\n"
@@ -29,14 +29,14 @@ func (k kind) String() string {
 	return [...]string{"nothing", "cut", "reset", "stall", "half-close", "lose", "inject"}[k]
 }
 
-// fault says what goes wrong, and when.
+// fault describes a fault and when it happens.
 type fault struct {
 	kind   kind
-	up     bool          // after octets of the client; otherwise of the server
-	after  int           // octets that still pass
-	single bool          // one octet a packet, both ways
+	up     bool          // counts bytes of the client; otherwise of the server
+	after  int           // bytes that still pass
+	single bool          // one byte per packet, both ways
 	pace   time.Duration // of the server's packets
-	jitter uint64        // not 0: seeds packets of random sizes, at random times of pace on average
+	jitter uint64        // if not 0, the seed for packets of random sizes and intervals, pace on average
 }
 
 func (f fault) String() string {
@@ -44,22 +44,22 @@ func (f fault) String() string {
 	if f.up {
 		from = "client"
 	}
-	return fmt.Sprintf("%v after %d octets of the %s (one octet a packet: %v, pace %v, jitter %d)", f.kind, f.after, from, f.single, f.pace, f.jitter)
+	return fmt.Sprintf("%v after %d bytes of the %s (one byte per packet: %v, pace %v, jitter %d)", f.kind, f.after, from, f.single, f.pace, f.jitter)
 }
 
 // faultConn is the client's end of a connection on which a fault happens.
 type faultConn struct {
 	net.Conn
-	dead net.Conn // a pipe on which nothing ever happens
+	dead net.Conn // a pipe on which nothing happens
 
 	mu          sync.Mutex
 	fault       fault
 	tripped     bool
 	extra       []byte     // to be injected
-	taken, sent int        // octets of the server, of the client
+	taken, sent int        // bytes of the server, of the client
 	random      *rand.Rand // for jitter
-	arrives     time.Time  // when the next packet does; zero: not known yet
-	listen      bool       // keep what the client sends
+	arrives     time.Time  // time of the next packet; zero if unknown
+	listen      bool       // record the client's data
 	heard       []byte
 	closed      bool
 }
@@ -71,7 +71,7 @@ func newFaultConn(conn net.Conn, f fault) *faultConn {
 	return c
 }
 
-// arm has a fault happen from now on.
+// arm activates a fault.
 func (c *faultConn) arm(f fault) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +79,7 @@ func (c *faultConn) arm(f fault) {
 	c.pass(0)
 }
 
-// pass notes that octets went the way of the fault. The caller holds mu.
+// pass counts bytes in the direction of the fault. The caller must hold mu.
 func (c *faultConn) pass(n int) {
 	c.fault.after -= n
 	if c.fault.kind == nothing || c.fault.after > 0 || c.tripped {
@@ -94,7 +94,8 @@ func (c *faultConn) pass(n int) {
 	}
 }
 
-// room returns how many of n octets may go in one packet, the fault once it has happened, and whether that concerns this way.
+// room returns how many of n bytes may pass in one packet, the fault if it has happened, and whether it applies to this
+// direction.
 func (c *faultConn) room(up bool, n int) (room int, happened kind, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,7 +115,7 @@ func (c *faultConn) room(up bool, n int) (room int, happened kind, mine bool) {
 	return n, nothing, mine
 }
 
-// wait lets the time pass that the next packet takes. A Read that comes to nothing does not put the packet off.
+// wait sleeps until the next packet arrives. A Read that fails does not delay the packet.
 func (c *faultConn) wait() {
 	c.mu.Lock()
 	if pace := c.fault.pace; pace > 0 && c.arrives.IsZero() {
@@ -170,7 +171,7 @@ func (c *faultConn) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
-// noise has text arrive though nothing was asked.
+// noise has unsolicited text arrive.
 func (c *faultConn) noise(text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -190,7 +191,7 @@ func (c *faultConn) Write(p []byte) (int, error) {
 		case happened == stall && mine:
 			n, err := c.dead.Write(p[done:])
 			return done + n, err
-		case happened != nothing: // the other way is out of order
+		case happened != nothing: // the fault affects the other direction
 			n = len(p) - done
 		}
 		n, err := c.Conn.Write(p[done : done+n])
@@ -234,15 +235,15 @@ func (c *faultConn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
-// left returns what the client has sent, where that is kept, and whether it has closed the connection. One that writes
-// ahead may still be at it.
+// left returns the data that the client has sent, if it is recorded, and whether the client has closed the connection.
+// A client that pipelines may still be writing.
 func (c *faultConn) left() (sent []byte, closed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.heard, c.closed
 }
 
-// octets returns how many octets of the server and of the client have passed, and whether the fault has happened.
+// octets returns how many bytes of the server and of the client have passed, and whether the fault has happened.
 func (c *faultConn) octets() (taken, sent int, happened bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

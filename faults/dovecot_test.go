@@ -15,7 +15,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/dovecot"
 )
 
-// maildir lists what is in the mailbox of a user.
+// maildir lists the messages in the mailbox of a user.
 func maildir(t *testing.T, srv *dovecot.Server, user string) []string {
 	t.Helper()
 	var names []string
@@ -30,7 +30,7 @@ func maildir(t *testing.T, srv *dovecot.Server, user string) []string {
 	return names
 }
 
-// throughProxy plays a whole session with a Dovecot, with a fault between, in the clear or over TLS.
+// throughProxy runs a complete session with Dovecot through a proxy with a fault, without or over TLS.
 func throughProxy(t *testing.T, srv *dovecot.Server, user string, f fault, overTLS bool) (taken, sent int) {
 	t.Helper()
 	srv.Deliver(user, texts...)
@@ -62,7 +62,7 @@ func throughProxy(t *testing.T, srv *dovecot.Server, user string, f fault, overT
 	return p.taken, p.sent
 }
 
-// TestDovecotFaults breaks sessions with a real server, over TCP, at octets spread over the session.
+// TestDovecotFaults breaks sessions with a real server, over TCP, at bytes spread over the session.
 func TestDovecotFaults(t *testing.T) {
 	cases := 40
 	if !testing.Short() {
@@ -93,12 +93,12 @@ func TestDovecotFaults(t *testing.T) {
 		throughProxy(t, srv, fmt.Sprint("u", i+5), f, overTLS)
 	}
 	nothingLeft(t, goroutines, descriptors)
-	t.Logf("%d cases; the session has %d octets of the server, %d of the client, under TLS %d and %d", cases, taken, sent, takenTLS, sentTLS)
+	t.Logf("%d cases; the session has %d bytes of the server, %d of the client, under TLS %d and %d", cases, taken, sent, takenTLS, sentTLS)
 }
 
 // TestDovecotKilled ends a Dovecot with SIGKILL in the middle of RETR, of DELE and of QUIT.
 func TestDovecotKilled(t *testing.T) {
-	// More than fits into the buffers of all sockets on the way.
+	// More than fits into the buffers of all sockets involved.
 	big := "Subject: big\r\n\r\n" + strings.Repeat(strings.Repeat("x", 76)+"\r\n", 500_000)
 	for _, test := range []struct {
 		in    string
@@ -124,7 +124,7 @@ func TestDovecotKilled(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			// How many octets the preparations take is found out first.
+			// First determine how many bytes the preparations take.
 			before := newProxy(t, srv.Addr, fault{}, nil)
 			c, err := pop3.Dial(background, before.addr, opts)
 			if err != nil {
@@ -156,7 +156,7 @@ func TestDovecotKilled(t *testing.T) {
 				}
 				n, err := io.Copy(io.Discard, m)
 				if err == nil {
-					t.Fatalf("the message is whole with %d octets of %d", n, len(big))
+					t.Fatalf("the message looks complete with %d bytes of %d", n, len(big))
 				}
 				answer = err
 			case "DELE":
@@ -164,7 +164,7 @@ func TestDovecotKilled(t *testing.T) {
 			case "QUIT":
 				answer = c.Quit(background)
 			}
-			t.Logf("killed after %d octets: %v", test.fault.after, answer)
+			t.Logf("killed after %d bytes: %v", test.fault.after, answer)
 			if answer != nil && !becauseOf(cut, answer) {
 				t.Errorf("%s: %v, want a lost connection", test.in, answer)
 			}
@@ -173,7 +173,7 @@ func TestDovecotKilled(t *testing.T) {
 				t.Errorf("QUIT was not sent, and %d of %d messages are left", len(left), len(all))
 			}
 			if test.in == "QUIT" && answer == nil && len(left) != len(all)-1 {
-				t.Errorf("QUIT said nil, and %d of %d messages are left", len(left), len(all))
+				t.Errorf("QUIT returned nil, but %d of %d messages are left", len(left), len(all))
 			}
 		})
 	}

@@ -19,14 +19,14 @@ import (
 	"github.com/seed-5b1d5243/pop3"
 )
 
-// enemy is the server's end of a connection. It counts what the client takes: over net.Pipe nothing is on its way.
+// enemy is the server's end of a connection. It counts the data that the client reads: net.Pipe has no buffer.
 type enemy struct {
 	net.Conn
 	in    *bufio.Reader
 	taken *atomic.Int64
 }
 
-// say sends something, and reports whether the client still listens.
+// say sends text, and reports whether the client still reads.
 func (e *enemy) say(text string) bool {
 	if text == "" {
 		return true
@@ -36,7 +36,7 @@ func (e *enemy) say(text string) bool {
 	return err == nil
 }
 
-// endlessly sends something again and again, until the client hangs up.
+// endlessly sends text repeatedly, until the client closes the connection.
 func (e *enemy) endlessly(text string) {
 	for block := strings.Repeat(text, max(1, 4096/len(text))); e.say(block); {
 	}
@@ -50,7 +50,7 @@ func (e *enemy) hear() string {
 
 const greeting = "+OK ready\r\n"
 
-// after greets, answers the first command with first, and then goes on with text without end.
+// after sends a greeting, responds to the first command with first, and then sends text endlessly.
 func after(first, text string) func(*enemy) {
 	return func(e *enemy) {
 		e.say(greeting)
@@ -62,7 +62,7 @@ func after(first, text string) func(*enemy) {
 	}
 }
 
-// ahead greets, lists PIPELINING, hears n commands, and then says something, once or without end.
+// ahead sends a greeting, lists PIPELINING, reads n commands, and then sends text, once or endlessly.
 func ahead(n int, text string, endless bool) func(*enemy) {
 	return func(e *enemy) {
 		e.say(greeting)
@@ -79,13 +79,14 @@ func ahead(n int, text string, endless bool) func(*enemy) {
 	}
 }
 
-// prompts is a SASL mechanism that answers anything.
+// prompts is a SASL mechanism that responds to any challenge.
 type prompts struct{}
 
 func (prompts) Start() (string, []byte, error) { return "X-PROMPTS", nil, nil }
 func (prompts) Next([]byte) ([]byte, error)    { return []byte("answer"), nil }
 
-// TestHostileServers is about servers that send without end, or nonsense. Each must lead to a clear error, after a bounded number of octets.
+// TestHostileServers tests servers that send endless or malformed data. Each must lead to a clear error, after a
+// bounded number of bytes.
 func TestHostileServers(t *testing.T) {
 	const limit = 16384 + 64<<10 + 4096 // MaxLineLength, a buffer, a block
 	greeted := func(t *testing.T, c *pop3.Client, err error) *pop3.Client {
@@ -130,20 +131,20 @@ func TestHostileServers(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		serve  func(*enemy)
-		ask    func(c *pop3.Client) error // nil: the greeting is at fault
+		ask    func(c *pop3.Client) error // if nil, the greeting is at fault
 		want   any                        // an error, or a pointer to a type of error
 		octets int64
 		lives  bool // the session is usable afterwards
 	}{
-		{"greeting without end", func(e *enemy) { e.endlessly("+OK ") }, nil, pop3.ErrLineTooLong, limit, false},
-		{"greeting of lines that are none", func(e *enemy) { e.endlessly("hello\r\n") }, nil, new(*pop3.ProtocolError), limit, false},
+		{"endless greeting", func(e *enemy) { e.endlessly("+OK ") }, nil, pop3.ErrLineTooLong, limit, false},
+		{"greeting of malformed lines", func(e *enemy) { e.endlessly("hello\r\n") }, nil, new(*pop3.ProtocolError), limit, false},
 		{"greeting of bare LFs", func(e *enemy) { e.endlessly("+OK\n") }, nil, new(*pop3.ProtocolError), limit, false},
 		{"silence", func(e *enemy) { e.hear() }, nil, os.ErrDeadlineExceeded, 0, false},
 		{"status line without end", after("+OK ", "x"),
 			func(c *pop3.Client) error { return c.Noop(background) }, pop3.ErrLineTooLong, limit, false},
 		{"refusal without end", after("-ERR ", "x"),
 			func(c *pop3.Client) error { return c.Noop(background) }, pop3.ErrLineTooLong, limit, false},
-		{"challenge where none is due", after("", "+ \r\n"),
+		{"unexpected challenge", after("", "+ \r\n"),
 			func(c *pop3.Client) error { return c.Noop(background) }, new(*pop3.ProtocolError), limit, false},
 		{"listing without end", after("+OK\r\n", "1 1\r\n"), listed, pop3.ErrTooManyEntries, 10_000*5 + limit, false},
 		{"listing of one line", after("+OK\r\n", "1 1 "), listed, pop3.ErrLineTooLong, limit, false},
@@ -174,24 +175,24 @@ func TestHostileServers(t *testing.T) {
 			_, err := c.Langs(background)
 			return err
 		}, new(*pop3.ProtocolError), limit, false},
-		{"challenges without end", func(e *enemy) {
+		{"endless challenges", func(e *enemy) {
 			e.say(greeting)
 			for e.hear() != "" && e.say("+ Pz8=\r\n") {
 			}
 		}, func(c *pop3.Client) error { return c.Auth(background, prompts{}) }, new(*pop3.ProtocolError), limit, false},
 		{"challenge of one line", after("+ ", "AAAA"),
 			func(c *pop3.Client) error { return c.Auth(background, prompts{}) }, pop3.ErrLineTooLong, limit, false},
-		{"challenge that is no base64", func(e *enemy) {
+		{"challenge that is not base64", func(e *enemy) {
 			e.say(greeting)
 			e.hear()
 			e.say("+ \x1b[2J!\r\n")
 			if e.hear() == "*" {
-				e.say("-ERR cancelled\r\n")
+				e.say("-ERR canceled\r\n")
 			}
 			for e.hear() != "" && e.say("+OK\r\n") {
 			}
 		}, func(c *pop3.Client) error { return c.Auth(background, prompts{}) }, new(*pop3.ProtocolError), limit, true},
-		{"octets without end that nobody asked for", func(e *enemy) {
+		{"endless unsolicited data", func(e *enemy) {
 			e.say(greeting)
 			e.endlessly("+OK 1 1\r\n")
 		}, func(c *pop3.Client) error {
@@ -221,7 +222,7 @@ func TestHostileServers(t *testing.T) {
 		}, new(*pop3.ProtocolError), limit, true},
 		{"control characters in a refusal", after("-ERR \x1b[2J\x00\a\r\n", ""),
 			func(c *pop3.Client) error { return c.Noop(background) }, new(*pop3.ServerError), limit, true},
-		{"answers without end to commands sent ahead", ahead(3, "+OK\r\n", true), func(c *pop3.Client) error {
+		{"endless responses to pipelined commands", ahead(3, "+OK\r\n", true), func(c *pop3.Client) error {
 			if err := c.DeleAll(background, []int{1, 2, 3}); err != nil {
 				return err
 			}
@@ -257,7 +258,7 @@ func TestHostileServers(t *testing.T) {
 					t.Errorf("error %v, want a %T", err, test.want)
 				}
 				if err != nil && strings.IndexFunc(err.Error(), unicode.IsControl) >= 0 {
-					// Errors that were joined stand on lines of their own.
+					// Joined errors are on separate lines.
 					if strings.IndexFunc(strings.ReplaceAll(err.Error(), "\n", ""), unicode.IsControl) >= 0 {
 						t.Errorf("control characters in %q", err)
 					}
@@ -266,11 +267,11 @@ func TestHostileServers(t *testing.T) {
 					t.Errorf("took %v", took)
 				}
 				if n := e.taken.Load(); n > test.octets {
-					t.Errorf("took %d octets, at most %d are sensible", n, test.octets)
+					t.Errorf("took %d bytes, want at most %d", n, test.octets)
 				}
 				if c != nil {
 					if err := c.Noop(background); test.lives != (err == nil) || !test.lives && !errors.Is(err, pop3.ErrClosed) {
-						t.Errorf("afterwards NOOP says %v", err)
+						t.Errorf("NOOP afterwards: %v", err)
 					}
 				}
 			})
@@ -278,7 +279,8 @@ func TestHostileServers(t *testing.T) {
 	}
 }
 
-// TestEndlessMessage reads much of a message without end: memory stays constant, and a context ends it.
+// TestEndlessMessage reads a large part of an endless message. Memory use stays constant, and a context ends the
+// message.
 func TestEndlessMessage(t *testing.T) {
 	client, server := net.Pipe()
 	e := &enemy{Conn: server, in: bufio.NewReader(server), taken: new(atomic.Int64)}
@@ -301,17 +303,17 @@ func TestEndlessMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if grown := heap() - before; grown > 1<<20 {
-		t.Errorf("64 MiB of a message left %d octets in memory", grown)
+		t.Errorf("64 MiB of a message left %d bytes in memory", grown)
 	}
 	c.Close()
 	if _, err := m.Read(make([]byte, 1)); !errors.Is(err, pop3.ErrClosed) {
-		t.Errorf("Read says %v after Close", err)
+		t.Errorf("Read returns %v after Close", err)
 	}
 	<-ended
 }
 
-// TestSlowReader takes a message without end a little at a time: the client takes no more than a buffer ahead, and its
-// context ends the message, also within Close.
+// TestSlowReader reads an endless message slowly. The client reads ahead by no more than a buffer, and its context ends
+// the message, also within Close.
 func TestSlowReader(t *testing.T) {
 	for _, closes := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -342,7 +344,7 @@ func TestSlowReader(t *testing.T) {
 				n, err = io.ReadFull(m, make([]byte, 1024))
 				read += int64(n)
 				if ahead := e.taken.Load() - read; ahead > 64<<10+4096 {
-					t.Fatalf("%d octets were taken ahead of a reader who has %d", ahead, read)
+					t.Fatalf("%d bytes were read ahead of a reader that has %d", ahead, read)
 				}
 				if time.Sleep(10 * time.Minute); closes {
 					err = m.Close()
@@ -355,7 +357,7 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// heap returns the octets in use, after a collection.
+// heap returns the bytes in use, after a garbage collection.
 func heap() int64 {
 	var m runtime.MemStats
 	runtime.GC()

@@ -69,7 +69,7 @@ func TestFetchProcess(t *testing.T) {
 	}
 }
 
-// A fetchSink is a target in a folder, and how to read the messages in it.
+// A fetchSink is a target in a folder, with a function that reads the messages in it.
 type fetchSink struct {
 	open func(dir string) fetch.Sink
 	read func(dir string) (messages []string, rest []string)
@@ -195,7 +195,8 @@ func (f *fetchTrial) run(after time.Duration, command int64) (output []byte, kil
 	return out.Bytes(), struck.Load() && err != nil, err
 }
 
-// check returns in what the target and the server differ from what they must have, after a run to completion.
+// check returns the differences between the target and the server and their required contents, after a run to
+// completion.
 func (f *fetchTrial) check() error {
 	messages, rest := fetchSinks[f.target].read(f.dir)
 	count := map[string]int{}

@@ -20,29 +20,28 @@ import (
 	"github.com/seed-5b1d5243/pop3"
 )
 
-// idler is a server that can be made to say something though nothing was asked. Each of its answers can be told from all
-// others.
+// idler is a server that can be made to send unsolicited data. All of its responses are distinct.
 type idler struct {
 	config     *tls.Config
 	pipelining bool
 
-	behind int    // with which answer, counted from 1 at the greeting, it says something more
+	behind int    // the response, counted from 1 at the greeting, after which it sends more
 	more   string // in the same write
 	closes bool   // and closes the connection
 
 	mu      sync.Mutex
-	shakes  bool // hands
+	shakes  bool // performs handshakes
 	raw     net.Conn
 	conn    net.Conn // raw, or TLS on it
 	answers int
-	happens bool // more was said
+	happens bool // more was sent
 }
 
 const challenge = "<1.2@example.org>"
 
 var drop = []string{"one\r\n", "two\r\n\r\n", "three\r\n"}
 
-// serve talks to one client until either side ends it.
+// serve runs one session until either side closes it.
 func (s *idler) serve() {
 	defer s.raw.Close()
 	r := bufio.NewReader(s.conn)
@@ -83,7 +82,7 @@ func (s *idler) serve() {
 	}
 }
 
-// reply is what the server says to a command.
+// reply is the server's response to a command.
 func (s *idler) reply(verb, arg string) string {
 	ok := strings.TrimSpace("+OK "+verb+" "+arg) + "\r\n"
 	multi := func(lines ...string) string { return ok + strings.Join(append(lines, ".", ""), "\r\n") }
@@ -122,7 +121,7 @@ func (s *idler) reply(verb, arg string) string {
 	return ok
 }
 
-// answer answers a command, and says more if it is time.
+// answer responds to a command, and sends more if it is due.
 func (s *idler) answer(line, text string) {
 	s.mu.Lock()
 	s.answers++
@@ -149,7 +148,7 @@ func (s *idler) writer() net.Conn {
 	return s.conn
 }
 
-// rests returns when the server waits for a command. The client may be through with a handshake before it is.
+// rests returns when the server waits for a command. The client may complete a handshake earlier.
 func (s *idler) rests() {
 	for shakes := true; shakes; runtime.Gosched() {
 		s.mu.Lock()
@@ -158,7 +157,7 @@ func (s *idler) rests() {
 	}
 }
 
-// hangUp closes the server's side, so that what was said arrives.
+// hangUp closes the server's side, so that the data sent before arrives.
 func (s *idler) hangUp() {
 	if tcp, ok := s.raw.(*net.TCPConn); ok {
 		tcp.CloseWrite()
@@ -167,7 +166,7 @@ func (s *idler) hangUp() {
 	s.raw.Close()
 }
 
-// serverTLS is the idler's side of TLS, with a certificate that nobody should trust.
+// serverTLS is the idler's side of TLS, with a certificate that is not trusted.
 var serverTLS = sync.OnceValue(func() *tls.Config {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -198,13 +197,13 @@ func tcpPair(t *testing.T) (client, server net.Conn) {
 	return client, server
 }
 
-// step is something that a client does while nothing is outstanding.
+// step is a call of a client while no command is in flight.
 type step struct {
 	name string
-	do   func(c *pop3.Client, pause func()) error // pause is called where nothing is outstanding within the step
+	do   func(c *pop3.Client, pause func()) error // pause is called if no command is in flight within the step
 }
 
-// steps of a session, and what each must come to.
+// steps of a session, and their expected results.
 var (
 	byHand = []step{
 		{"USER", func(c *pop3.Client, _ func()) error { return c.User(background, "user") }},
@@ -257,7 +256,7 @@ var (
 		{"STAT", func(c *pop3.Client, _ func()) error {
 			n, size, err := c.Stat(background)
 			if err == nil && (n != 3 || size != 23) {
-				err = brokenf("STAT says %d %d", n, size)
+				err = brokenf("STAT returns %d %d", n, size)
 			}
 			return err
 		}},
@@ -268,7 +267,7 @@ var (
 			}
 			entries, err := l.Slice()
 			if err == nil && fmt.Sprint(entries) != "[{1 101} {2 102} {3 103}]" {
-				err = brokenf("LIST says %v", entries)
+				err = brokenf("LIST returns %v", entries)
 			}
 			return err
 		}},
@@ -280,7 +279,7 @@ var (
 			n := 0
 			for u, err := range l.All() {
 				if n++; err == nil && u.ID != fmt.Sprint(100+n) {
-					err = brokenf("UIDL says %v", u)
+					err = brokenf("UIDL returns %v", u)
 				}
 				if err != nil {
 					return err
@@ -295,14 +294,14 @@ var (
 		{"LIST n", func(c *pop3.Client, _ func()) error {
 			size, err := c.Size(background, 2)
 			if err == nil && size != 102 {
-				err = brokenf("LIST 2 says %d", size)
+				err = brokenf("LIST 2 returns %d", size)
 			}
 			return err
 		}},
 		{"UIDL n", func(c *pop3.Client, _ func()) error {
 			uid, err := c.UID(background, 3)
 			if err == nil && uid != "103" {
-				err = brokenf("UIDL 3 says %q", uid)
+				err = brokenf("UIDL 3 returns %q", uid)
 			}
 			return err
 		}},
@@ -320,7 +319,7 @@ var (
 			}
 			text, err := io.ReadAll(m)
 			if err == nil && string(text) != "x\r\n" {
-				err = brokenf("XMULTI says %q", text)
+				err = brokenf("XMULTI returns %q", text)
 			}
 			return err
 		}},

@@ -24,7 +24,8 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/daemon"
 )
 
-// meet has an enemy serve one connection, and returns the client's end of it. The enemy hangs up when serve returns.
+// meet has an enemy serve one connection, and returns the client's end of it. The enemy closes the connection when
+// serve returns.
 func meet(t *testing.T, serve func(*enemy)) net.Conn {
 	client, server := net.Pipe()
 	var serving sync.WaitGroup
@@ -39,11 +40,11 @@ func meet(t *testing.T, serve func(*enemy)) net.Conn {
 	return client
 }
 
-// forged is what an enemy would like to see in somebody's log or on his terminal: control characters of C0 and of C1,
-// octets that are no UTF-8, separators of lines, and a change of the direction of writing.
+// forged is text that could forge log lines or control a terminal: control characters of C0 and C1, bytes that are not
+// UTF-8, line separators, and a change of the writing direction.
 const forged = "\x1b[2J\x1b]0;x\x07\x00\x08\r\x7f\u0085\u009b2J\u2028\u2029\u202e\x9b\xff level=ERROR msg=forged"
 
-// recorder is a slog.Handler that keeps the texts as they come: those of slog escape what they write.
+// recorder is a slog.Handler that records texts unchanged: the handlers of slog escape them.
 type recorder struct {
 	mu    sync.Mutex
 	texts []string
@@ -63,7 +64,7 @@ func (r *recorder) Handle(_ context.Context, record slog.Record) error {
 	return nil
 }
 
-// texts are those of an error, each that was joined by itself.
+// texts returns the texts of an error, with joined errors apart.
 func errorTexts(err error) []string {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []string
@@ -78,13 +79,13 @@ func errorTexts(err error) []string {
 	return []string{err.Error()}
 }
 
-// TestForgery has a server say control characters wherever it can say anything: errors, logs and transcripts show them
-// escaped, each on one line.
+// TestForgery has a server send control characters in every place. Errors, logs and transcripts show them escaped, each
+// on one line.
 func TestForgery(t *testing.T) {
 	lf := strings.Replace(forged, "\r", "\r \n", 1)
 	noop := func(c *pop3.Client) error { return c.Noop(background) }
 	for name, test := range map[string]struct {
-		says []string // the greeting, and the answers
+		says []string // the greeting, and the responses
 		ask  func(c *pop3.Client) error
 	}{
 		"greeting":                  {[]string{"+OK " + forged, "-ERR"}, noop},
@@ -155,7 +156,7 @@ func TestForgery(t *testing.T) {
 	}
 }
 
-// TestDowngrade has somebody on the line keep the client from TLS, in every way. Nothing but CAPA and STLS may be said.
+// TestDowngrade has an on-path attacker prevent TLS, in every way. The client must send nothing but CAPA and STLS.
 func TestDowngrade(t *testing.T) {
 	const capable = "+OK\r\nSTLS\r\nUSER\r\nSASL PLAIN\r\n.\r\n"
 	for name, answers := range map[string][]string{
@@ -224,7 +225,7 @@ func TestDowngrade(t *testing.T) {
 	}
 }
 
-// TestCloseNotify has a server end TLS in good order within a message, which is an end to crypto/tls alone.
+// TestCloseNotify has a server close TLS cleanly within a message, which must not be taken for the end of the message.
 func TestCloseNotify(t *testing.T) {
 	dir := t.TempDir()
 	authority := daemon.NewAuthority(t, dir)

@@ -23,12 +23,12 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// serveVariable makes the test binary a server, so that the memory of the test is that of the clients alone.
+// serveVariable makes the test binary a server, so that the memory of the test is used by the clients alone.
 const serveVariable = "POP3_FAULTS_SERVE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(serveVariable) == "" {
-		if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // makes descriptors of the runtime's own
+		if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // opens the runtime's descriptors
 			l.Close()
 		}
 		os.Exit(m.Run())
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	io.Copy(io.Discard, os.Stdin) // until the test ends
 }
 
-// otherProcess starts a server in a process of its own and returns its address.
+// otherProcess starts a server in a separate process and returns its address.
 func otherProcess(t *testing.T) string {
 	t.Helper()
 	program, err := os.Executable()
@@ -66,7 +66,7 @@ func otherProcess(t *testing.T) string {
 	return strings.TrimSpace(addr)
 }
 
-// inUse returns the octets of heap and stacks in use, after a collection.
+// inUse returns the bytes of heap and stacks in use, after a garbage collection.
 func inUse() int64 {
 	runtime.GC()
 	runtime.GC()
@@ -85,10 +85,10 @@ func TestManySessions(t *testing.T) {
 	manySessions(t, sessions, addr, func(int) (user, password string) { return "user", "secret" }, func() {})
 }
 
-// TestDovecotManySessions has as many sessions open with a Dovecot as fit into the machine, at most 10,000, each with a
-// maildrop of its own.
+// TestDovecotManySessions opens as many sessions with Dovecot as the machine can hold, at most 10,000, each with its
+// own maildrop.
 func TestDovecotManySessions(t *testing.T) {
-	const memory = 400 << 10 // what Dovecot takes for a session, generously
+	const memory = 400 << 10 // upper bound for a session of Dovecot
 	sessions := min(10_000, available("/proc/self/limits", "Max open files", 1<<20)-1000, available("/proc/meminfo", "MemAvailable:", 1<<30)*1024/memory)
 	if testing.Short() {
 		sessions = min(sessions, 100)
@@ -108,7 +108,7 @@ func TestDovecotManySessions(t *testing.T) {
 	})
 }
 
-// available returns the number behind a name in a file of the kernel's, or otherwise where there is none.
+// available returns the number after a name in a file of the kernel, or otherwise if there is none.
 func available(file, name string, otherwise int) (n int) {
 	text, _ := os.ReadFile(file)
 	_, rest, _ := strings.Cut(string(text), name)
@@ -118,7 +118,8 @@ func available(file, name string, otherwise int) (n int) {
 	return n
 }
 
-// manySessions has many sessions open at once: each fetches a message, idles, and goes on. It calls idle while all do.
+// manySessions has many sessions open at once: each fetches a message, idles, and continues. idle is called while all
+// sessions idle.
 func manySessions(t *testing.T, sessions int, addr string, account func(i int) (user, password string), idle func()) {
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
 	var dialled connections
@@ -162,7 +163,7 @@ func manySessions(t *testing.T, sessions int, addr string, account func(i int) (
 			return err
 		}
 		user, password := account(i)
-		if err := clients[i].User(background, user); err != nil { // Login would go over to TLS where it is listed
+		if err := clients[i].User(background, user); err != nil { // Login would start TLS if STLS is listed
 			return err
 		}
 		if err := clients[i].Pass(background, password); err != nil {
@@ -183,7 +184,7 @@ func manySessions(t *testing.T, sessions int, addr string, account func(i int) (
 	each("quitting", func(i int) error { return clients[i].Quit(background) })
 }
 
-// parallel does n things, a few at a time, and returns the first error.
+// parallel makes n calls, a few at a time, and returns the first error.
 func parallel(width, n int, do func(i int) error) error {
 	var next atomic.Int64
 	ctx, cancel := context.WithCancelCause(background)
@@ -231,7 +232,8 @@ func (b *bulk) WriteMessage(w io.Writer, _ int) error {
 	return nil
 }
 
-// TestLargeMessages has 32 sessions fetch a large message each, at once, server and clients in less than 64 MiB of heap.
+// TestLargeMessages has 32 sessions fetch one large message each at the same time, with server and clients in less than
+// 64 MiB of heap.
 func TestLargeMessages(t *testing.T) {
 	const sessions, limit = 32, 64 << 20
 	size := 1 << 30
@@ -279,7 +281,7 @@ func TestLargeMessages(t *testing.T) {
 	}
 }
 
-// watcher notes the size of the heap, dead objects included, at every mebibyte that is written to it.
+// watcher records the size of the heap, including garbage, after each MiB written to it.
 type watcher struct {
 	peak *atomic.Int64
 	left int

@@ -31,7 +31,7 @@ func newModel(texts, uids []string) *model {
 
 func (m *model) has(n int) bool { return n >= 1 && n <= len(m.texts) && !m.marked[n-1] }
 
-// numbers are those of the messages that are not marked.
+// numbers returns the numbers of the messages that are not marked.
 func (m *model) numbers() (numbers []int) {
 	for i := range m.texts {
 		if !m.marked[i] {
@@ -48,7 +48,7 @@ func (m *model) size() (total int64) {
 	return total
 }
 
-// top is what TOP yields of a message.
+// top returns the response to TOP for a message.
 func (m *model) top(n, lines int) string {
 	header, body, _ := strings.Cut(m.texts[n-1], "\r\n\r\n")
 	all := strings.SplitAfter(body, "\r\n")
@@ -78,7 +78,7 @@ type machine struct {
 	opts   *pop3.Options
 	user   string
 	secret string
-	refuse *atomic.Bool // whether the server refuses QUIT; nil: never
+	refuse *atomic.Bool // whether the server refuses QUIT; if nil, never
 
 	conn  *faultConn
 	c     *pop3.Client
@@ -102,7 +102,7 @@ func (m *machine) connect() error {
 // errLost ends a step whose session a fault, or the step itself, has ended.
 var errLost = errors.New("session lost")
 
-// agree wants a refusal exactly if the model refuses. A lost connection is in order once a fault is armed.
+// agree checks that the server refuses exactly if the model refuses. Once a fault is armed, the connection may be lost.
 func (m *machine) agree(err error, allowed bool) error {
 	switch {
 	case err == nil && allowed, err != nil && !allowed && errors.As(err, new(*pop3.ServerError)):
@@ -113,7 +113,7 @@ func (m *machine) agree(err error, allowed bool) error {
 	return brokenf("%v; the model allows it: %v", err, allowed)
 }
 
-// text wants all of a message as the model has it.
+// text checks that the message is complete and equal to the model's.
 func (m *machine) text(msg *pop3.Message, err error, allowed bool, want func() string) error {
 	if err := m.agree(err, allowed); err != nil || !allowed {
 		return err
@@ -246,7 +246,7 @@ func (m *machine) step(o op) error {
 			}
 		}
 		err := m.c.DeleAll(ctx, o.Numbers)
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { // what broke the session comes last
+		if joined, ok := err.(interface{ Unwrap() []error }); ok { // the error that closed the session comes last
 			all := joined.Unwrap()
 			err = all[len(all)-1]
 		}
@@ -290,7 +290,7 @@ func (m *machine) step(o op) error {
 			m.refuse.Store(!m.refuse.Load())
 		}
 	case "quit":
-		if m.armed != nothing { // nobody would know what came of it
+		if m.armed != nothing { // the outcome would be unknown
 			return nil
 		}
 		if err := m.agree(m.c.Quit(ctx), !m.refuses()); err != nil {
@@ -327,7 +327,7 @@ func (m *machine) step(o op) error {
 	return nil
 }
 
-// run runs all steps and ends with QUIT. It returns what may be left in the maildrop.
+// run runs all steps and ends with QUIT. It returns the possible contents of the maildrop.
 func (m *machine) run(ops []op) (left []*model, err error) {
 	if err := m.connect(); err != nil {
 		return nil, err
@@ -353,7 +353,7 @@ func (m *machine) run(ops []op) (left []*model, err error) {
 	switch err := m.agree(m.c.Quit(background), !m.refuses()); err {
 	case nil:
 		return []*model{after}, nil
-	case errLost: // nobody knows
+	case errLost: // unknown
 		return []*model{m.model, after}, nil
 	default:
 		return nil, fmt.Errorf("QUIT: %w", err)
@@ -456,7 +456,7 @@ func TestDovecotModel(t *testing.T) {
 			r.Fatal(err)
 		}
 		if len(left) > 1 {
-			return // Dovecot may still be at it
+			return // Dovecot may not have finished yet
 		}
 		if got, err := m.uids(); err != nil || !slices.Equal(got, left[0].uids) {
 			r.Fatalf("%v is left, want %v; %v", got, left[0].uids, err)
@@ -465,7 +465,7 @@ func TestDovecotModel(t *testing.T) {
 	t.Logf("%d sequences, %d steps", min(sequences, users), ran)
 }
 
-// uids lists what is in the maildrop, with a session of its own.
+// uids lists the maildrop in a separate session.
 func (m *machine) uids() (uids []string, err error) {
 	conn, err := m.dial()
 	if err != nil {

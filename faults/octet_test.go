@@ -18,16 +18,16 @@ import (
 
 const patience = 10 * time.Second // the Timeout of the sessions in bubbles
 
-// scene is what the session and its server are like.
+// scene describes a session and its server.
 type scene struct {
 	refuse  bool // the server refuses QUIT
 	stls    bool
-	tls     bool   // from the first octet
+	tls     bool   // implicit TLS
 	version uint16 // of TLS
-	records bool   // each octet of the server is a record, and a fault comes so many records behind the login
+	records bool   // each byte of the server is a record, and a fault happens that many records after the login
 }
 
-// recordLength is that of a record with one octet, in TLS 1.3 (RFC 8446, section 5.2).
+// recordLength is the length of a record with one byte, in TLS 1.3 (RFC 8446, section 5.2).
 const recordLength = 5 + 1 + 1 + 16
 
 func (s scene) encrypted() bool { return s.stls || s.tls }
@@ -42,8 +42,8 @@ func (s scene) String() string {
 	return fmt.Sprintf("QUIT refused: %v", s.refuse)
 }
 
-// needed returns how many of the octets at a mark a step needs. How many a TLS handshake takes varies by a few, as
-// signatures do; so they are counted from the login on, which has it behind it.
+// needed returns how many of the bytes at a mark a step needs. The length of a TLS handshake varies by a few bytes, as
+// signatures do, so bytes are counted from the login, which follows the handshake.
 func (s scene) needed(marks []int, step int) int {
 	switch {
 	case !s.encrypted():
@@ -81,10 +81,10 @@ type dialed struct{ net.Conn }
 
 func (d dialed) DialContext(context.Context, string, string) (net.Conn, error) { return d.Conn, nil }
 
-// open begins a session. None without TLS, where the scene has it, may ever show a password.
+// open begins a session. If the scene has TLS, no password may be sent without it.
 func (s scene) open(conn net.Conn) (*pop3.Client, error) {
 	config := pop3test.TLSConfig()
-	config.CurvePreferences = []tls.CurveID{tls.X25519} // ten times as short as those against quantum computers
+	config.CurvePreferences = []tls.CurveID{tls.X25519} // a tenth of the length of post-quantum key shares
 	opts := &pop3.Options{Timeout: patience, AllowInsecureLogin: !s.encrypted(), TLSConfig: config, Dialer: dialed{conn}}
 	if s.tls {
 		return pop3.DialTLS(background, "localhost", opts)
@@ -92,14 +92,14 @@ func (s scene) open(conn net.Conn) (*pop3.Client, error) {
 	return pop3.Dial(background, "localhost", opts)
 }
 
-// played is what came of one session with a fault.
+// played is the result of one session with a fault.
 type played struct {
-	marks       []int // octets of the server that had arrived at the end of each step
+	marks       []int // bytes of the server that had arrived at the end of each step
 	taken, sent int
 }
 
 // play plays one session with a fault, in a bubble, so that no goroutine can outlive it. marks are those of a session
-// without a fault, one octet a packet: how many octets each step takes.
+// without a fault, one byte per packet: the bytes that each step takes.
 func play(t *testing.T, f fault, s scene, marks []int) (p played) {
 	t.Helper()
 	defer func() {
@@ -112,7 +112,7 @@ func play(t *testing.T, f fault, s scene, marks []int) (p played) {
 		all := srv.Remaining()
 		now := f
 		if s.records {
-			now = fault{} // f comes later
+			now = fault{} // f is armed later
 		}
 		conn := newFaultConn(pipe, now)
 		conn.listen = s.encrypted()
@@ -167,7 +167,7 @@ func play(t *testing.T, f fault, s scene, marks []int) (p played) {
 		if f.pace == 0 && took > patience+time.Second {
 			t.Errorf("%v: took %v, the timeout is %v", f, took, patience)
 		}
-		if marks != nil && !f.up && f.kind != nothing && f.kind != inject { // what had arrived is not lost either
+		if marks != nil && !f.up && f.kind != nothing && f.kind != inject { // data that had arrived is not lost either
 			if steps, want := len(p.marks), s.steps(f, p.marks, marks); steps != want {
 				t.Errorf("%v: %d steps were answered, %d steps had their answers; %v", f, steps, want, err)
 			}
@@ -184,8 +184,8 @@ func play(t *testing.T, f fault, s scene, marks []int) (p played) {
 	return p
 }
 
-// steps returns how many steps had their answers when a fault of the server's side happened, if got are the marks of
-// that session and marks those of a whole one.
+// steps returns how many steps had received their responses when a fault of the server's side happened. got are the
+// marks of that session, and marks those of a complete one.
 func (s scene) steps(f fault, got, marks []int) (steps int) {
 	after := f.after
 	switch {
@@ -205,8 +205,8 @@ func (s scene) steps(f fault, got, marks []int) (steps int) {
 	return steps
 }
 
-// everyOctet breaks the session after every octet of either side, in every way: after one in large of them where the
-// packets are large, and one in small where each octet is one.
+// everyOctet breaks the session after every byte of either side, in every way: after every large-th byte if packets are
+// large, and after every small-th byte if each byte is a packet.
 func everyOctet(t *testing.T, s scene, large, small int) (cases int) {
 	whole := play(t, fault{single: true}, s, nil)
 	want := whole.marks
@@ -218,13 +218,13 @@ func everyOctet(t *testing.T, s scene, large, small int) (cases int) {
 		want = nil // the last step is an error
 	}
 	ways := []kind{cut, reset, stall, halfClose, lose}
-	if s.encrypted() { // who can write in the clear can answer anything
+	if s.encrypted() { // an attacker can forge responses without TLS
 		ways = append(ways, inject)
 	}
 	for i, stride := range []int{large, small} {
 		for k, way := range ways {
 			f := fault{kind: way, single: i == 1}
-			first := (len(ways)*i + k) % stride // so that each meets other octets
+			first := (len(ways)*i + k) % stride // so that each is tested at other bytes
 			for f.after = first; way != lose && f.after <= whole.taken && !t.Failed(); f.after += stride {
 				play(t, f, s, want)
 				cases++
@@ -240,20 +240,20 @@ func everyOctet(t *testing.T, s scene, large, small int) (cases int) {
 	return cases
 }
 
-// TestEveryOctet breaks a whole session after every octet of either side, in every way.
+// TestEveryOctet breaks a complete session after every byte of either side, in every way.
 func TestEveryOctet(t *testing.T) {
 	stride := 1
 	if testing.Short() {
-		stride = 11 // which divides nothing here
+		stride = 11 // a prime
 	}
 	cases := everyOctet(t, scene{}, stride, stride)
 	cases += everyOctet(t, scene{refuse: true}, 5*stride, 5*stride)
 	t.Logf("%d cases", cases)
 }
 
-// TestEveryOctetTLS does the same under TLS, from the first octet or from the middle of the session on; octets of the
-// handshake and of the records count. No cut is an end there, nothing injected is an answer, and where the handshake has
-// failed no password is sent.
+// TestEveryOctetTLS does the same with implicit TLS and with STLS; bytes of the handshake and of the records count. No
+// truncated response looks complete, no injected data is taken for a response, and after a failed handshake no password
+// is sent.
 func TestEveryOctetTLS(t *testing.T) {
 	stride := 1
 	if testing.Short() {
@@ -276,8 +276,8 @@ func TestEveryOctetTLS(t *testing.T) {
 	t.Logf("%d cases", cases.Load())
 }
 
-// TestEveryRecord ends the connection behind each record, without a close_notify: that is an end to crypto/tls, and must
-// be none to a message.
+// TestEveryRecord ends the connection after each record, without a close_notify. crypto/tls reports EOF then, which
+// must not end a message.
 func TestEveryRecord(t *testing.T) {
 	s := scene{tls: true, version: tls.VersionTLS13, records: true}
 	whole := play(t, fault{}, s, nil)
@@ -296,7 +296,7 @@ func TestEveryRecord(t *testing.T) {
 	t.Logf("%d records behind the login, %d cases", records, cases)
 }
 
-// TestSlowLine plays whole sessions over lines that are slow, but never silent for the timeout.
+// TestSlowLine runs complete sessions over connections that are slow, but never silent for the timeout.
 func TestSlowLine(t *testing.T) {
 	for _, s := range []scene{{}, {tls: true, version: tls.VersionTLS13}, {stls: true, version: tls.VersionTLS12}} {
 		whole := play(t, fault{single: true}, s, nil)

@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-// proxy stands between a client and a server on TCP, for one connection, and has a fault happen to it.
+// proxy relays one TCP connection between a client and a server, and injects a fault.
 type proxy struct {
 	addr        string
-	taken, sent int // octets that passed, once it is done
+	taken, sent int // bytes that passed, once it is done
 	listener    net.Listener
 	fault       fault
-	happens     func() // instead of the fault, where not nil
+	happens     func() // if not nil, called instead of the fault
 	once        sync.Once
 	running     sync.WaitGroup
 	mu          sync.Mutex
@@ -96,10 +96,10 @@ func (p *proxy) copy(to, from *net.TCPConn, up bool, passed *int) {
 	}
 }
 
-// trip has the fault happen.
+// trip injects the fault.
 func (p *proxy) trip(to *net.TCPConn) {
 	if p.happens != nil {
-		p.happens() // what the server has sent by then is still passed on
+		p.happens() // data that the server has sent by then is still passed on
 		return
 	}
 	switch p.fault.kind {

@@ -19,7 +19,7 @@ import (
 
 var background = context.Background()
 
-// texts is a maildrop small enough for a fault at each of its octets.
+// texts is a maildrop small enough for a fault at each byte.
 var texts = []string{
 	"Subject: one\r\n\r\nfirst\r\nsecond\r\n",
 	"Subject: dots\r\n\r\n.\r\n..\r\n.x\r\nend\r\n",
@@ -27,7 +27,7 @@ var texts = []string{
 	"Subject: stays\r\n\r\n\r\n.\r\n",
 }
 
-// broken is a promise that was not kept.
+// broken is a violated guarantee.
 type broken struct{ what string }
 
 func (b *broken) Error() string { return "BROKEN PROMISE: " + b.what }
@@ -39,13 +39,13 @@ type talk struct {
 	open   func() (*pop3.Client, error)
 	user   string
 	secret string
-	done   func(step string) error // called behind each step that was answered
-	noop   string                  // what the server says to NOOP; "": anything
+	done   func(step string) error // called after each completed step
+	noop   string                  // the server's response to NOOP; if "", any
 
 	quit bool // QUIT was called
 }
 
-// run goes on until the first error, which it returns. Whatever is not *broken is the connection's.
+// run continues until the first error, which it returns. An error other than *broken is due to the connection.
 func (k *talk) run() error {
 	c, err := k.open()
 	if err != nil {
@@ -170,7 +170,7 @@ func (k *talk) answered(step string, err error) error {
 	return k.done(step)
 }
 
-// refused wants a *ServerError.
+// refused checks for a *ServerError.
 func (k *talk) refused(step string, err error) error {
 	var no *pop3.ServerError
 	if err == nil {
@@ -236,7 +236,7 @@ func (k *talk) listAndRetr(c *pop3.Client) error {
 	return nil
 }
 
-// message wants a message that is whole, or a beginning of it and an error.
+// message checks that a message is complete, or a prefix of it with an error.
 func (k *talk) message(step string, m *pop3.Message, err error, want string) error {
 	if err != nil {
 		return err
@@ -248,7 +248,7 @@ func (k *talk) message(step string, m *pop3.Message, err error, want string) err
 	return k.answered(step, err)
 }
 
-// becauseOf reports whether err is one that a fault of this kind may lead to.
+// becauseOf reports whether a fault of this kind may cause err.
 func becauseOf(k kind, err error) bool {
 	if errors.Is(err, io.EOF) || errors.As(err, new(*broken)) || errors.As(err, new(*pop3.ServerError)) || errors.Is(err, pop3.ErrBusy) {
 		return false
@@ -268,7 +268,7 @@ func becauseOf(k kind, err error) bool {
 	return false
 }
 
-// agrees wants what is left in the maildrop to agree with what QUIT said.
+// agrees checks the remaining messages against the result of QUIT.
 func agrees(left, all []string, quit bool, err error) error {
 	kept := slices.Equal(left, all)
 	committed := slices.Equal(left, all[len(all)-1:])
@@ -283,8 +283,8 @@ func agrees(left, all []string, quit bool, err error) error {
 	return nil
 }
 
-// connections is a Dialer that keeps what it has dialled: a collection of garbage would close what was left open, before
-// anybody counts descriptors.
+// connections is a Dialer that keeps references to its connections. Otherwise the garbage collector could close leaked
+// ones before the descriptors are counted.
 type connections struct {
 	mu   sync.Mutex
 	made []net.Conn
@@ -312,7 +312,7 @@ func (d *connections) left() (open int) {
 	return open
 }
 
-// nothingLeft wants all goroutines and descriptors that the test made to be gone again.
+// nothingLeft checks that no goroutine or descriptor of the test is left.
 func nothingLeft(t *testing.T, goroutines, descriptors int) {
 	t.Helper()
 	for limit := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
@@ -330,7 +330,7 @@ func nothingLeft(t *testing.T, goroutines, descriptors int) {
 func openDescriptors() int {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		return 0 // not on this system
+		return 0 // not available on this system
 	}
 	return len(entries)
 }

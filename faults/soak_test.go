@@ -27,7 +27,7 @@ const (
 	soakMessages = 24 // in each maildrop; message n belongs to goroutine n % soakUsers, which alone deletes it
 )
 
-// shared is one client and the goroutines that use it. Who changes the session itself holds mu alone.
+// shared is one client and the goroutines that use it. A goroutine that replaces the session holds mu exclusively.
 type shared struct {
 	id  int
 	srv *pop3test.Server
@@ -71,8 +71,8 @@ func (s *shared) connect() error {
 	return errors.Join(c.User(background, "user"), c.Pass(background, "secret"))
 }
 
-// expect wants err to be a refusal if the message is deleted, and nil if not. Where another goroutine owns the message
-// it may be either.
+// expect wants err to be a refusal if the message is deleted, and nil if not. If another goroutine owns the message, it
+// may be either.
 func (s *shared) expect(user, n int, err error) error {
 	var no *pop3.ServerError
 	refused := errors.As(err, &no)
@@ -85,7 +85,7 @@ func (s *shared) expect(user, n int, err error) error {
 	return nil
 }
 
-// whole wants all of a message, if there is one.
+// whole checks that a message, if there is one, is complete.
 func (s *shared) whole(user, n int, m *pop3.Message, err error, want string) error {
 	if err != nil {
 		return s.expect(user, n, err)
@@ -97,7 +97,7 @@ func (s *shared) whole(user, n int, m *pop3.Message, err error, want string) err
 	return errors.Join(err, s.expect(user, n, err))
 }
 
-// complete wants a listing that has all messages of the goroutine's own, less the deleted ones, in order.
+// complete checks that a listing has all messages of the goroutine, except the deleted ones, in order.
 func (s *shared) complete(user int, numbers []int) error {
 	if !slices.IsSorted(numbers) {
 		return brokenf("listing in the order %v", numbers)
@@ -127,7 +127,7 @@ func (s *shared) use(r *rand.Rand, user int) error {
 	case 2:
 		m, err := s.c.Top(ctx, n, 0)
 		return s.whole(user, n, m, err, s.header(n))
-	case 3: // forgotten in the middle, and closed
+	case 3: // left in the middle, and closed
 		m, err := s.c.Retr(ctx, n)
 		if err != nil {
 			return s.expect(user, n, err)
@@ -255,7 +255,7 @@ func (s *shared) use(r *rand.Rand, user int) error {
 			return brokenf("batch: %d messages of %d", i, len(numbers))
 		}
 		return nil
-	case 10: // given up in the queue, or before
+	case 10: // canceled in the queue, or before
 		gone, cancel := context.WithCancel(ctx)
 		cancel()
 		if _, err := s.c.Retr(gone, n); !errors.Is(err, context.Canceled) {
@@ -281,7 +281,7 @@ func (s *shared) use(r *rand.Rand, user int) error {
 	return err
 }
 
-// turn does what concerns the whole session. Nobody else uses it.
+// turn acts on the session itself, with exclusive access.
 func (s *shared) turn(r *rand.Rand) error {
 	s.commands.Add(1)
 	var left []string
@@ -303,7 +303,7 @@ func (s *shared) turn(r *rand.Rand) error {
 		}
 		clear(s.deleted[:])
 		return nil
-	case 1: // given up in the middle of a message: nothing is deleted
+	case 1: // canceled in the middle of a message: nothing is deleted
 		ctx, cancel := context.WithCancel(background)
 		defer cancel()
 		n := 1 + slices.Index(s.deleted[1:], false)
@@ -339,7 +339,7 @@ func (s *shared) turn(r *rand.Rand) error {
 	return s.connect()
 }
 
-// TestSoak has 32 goroutines give random commands to shared clients, and compares every answer with what it must be.
+// TestSoak has 32 goroutines give random commands to shared clients, and checks every result.
 func TestSoak(t *testing.T) {
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors()
 	var commands, turns atomic.Int64

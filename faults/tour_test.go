@@ -20,7 +20,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// manner is how a trap ends the user code that it sits in.
+// manner is how a trap ends the user code in which it is called.
 type manner int
 
 const (
@@ -31,10 +31,10 @@ const (
 
 func (m manner) String() string { return [...]string{"blocks", "panics", "exits"}[m] }
 
-// trap counts the calls of user code by their kind. At one of them it springs.
+// trap counts the calls of user code by kind. It springs at one of them.
 type trap struct {
 	manner manner
-	kind   string // "": it does not spring
+	kind   string // if "", it does not spring
 	nth    int    // call of that kind, from 1
 	sprung chan struct{}
 	goOn   chan struct{} // closed when the user code may end
@@ -61,7 +61,7 @@ func (tr *trap) at(kind string) {
 	switch {
 	case tr.manner == panics && inCall():
 		panic("trap")
-	case tr.manner != blocks: // a panic in a goroutine of the library would be the end of the program
+	case tr.manner != blocks: // a panic in a goroutine of the library would end the program
 		runtime.Goexit()
 	}
 }
@@ -82,7 +82,7 @@ func (tr *trap) Enabled(context.Context, slog.Level) bool { return true }
 func (tr *trap) WithAttrs([]slog.Attr) slog.Handler       { return tr }
 func (tr *trap) WithGroup(string) slog.Handler            { return tr }
 
-// trapped is a trap in something that is called Write, or Get and Put.
+// trapped is a trap in methods Write, or Get and Put.
 type trapped struct {
 	*trap
 	kind  string
@@ -130,7 +130,7 @@ func (m *mechanism) Done() bool {
 	return len(m.says) == 0
 }
 
-// ways are how a session gets on.
+// ways are the variants of a session.
 type way struct {
 	name      string
 	stls, tls bool
@@ -279,7 +279,7 @@ func (r *tour) fetch(c *pop3.Client) error {
 	return r.read(m, err)
 }
 
-// read reads a message, and closes it whatever happens.
+// read reads a message, and always closes it.
 func (r *tour) read(m *pop3.Message, err error) error {
 	if err != nil {
 		return err
@@ -332,7 +332,7 @@ func (r *tour) rest(c *pop3.Client) error {
 	return c.Quit(r.ctx)
 }
 
-// mustRefuse wants a *ServerError, and returns any other.
+// mustRefuse expects a *ServerError, and returns any other error.
 func mustRefuse(err error) error {
 	if err == nil {
 		return brokenf("no refusal")
@@ -343,7 +343,7 @@ func mustRefuse(err error) error {
 	return err
 }
 
-// inTheClear fails the test if the client has sent anything unencrypted behind an accepted STLS, or a password before it.
+// inTheClear fails the test if the client has sent plaintext after an accepted STLS, or a password before it.
 func (r *tour) inTheClear(t *testing.T) {
 	t.Helper()
 	sent, _ := r.conn.left()

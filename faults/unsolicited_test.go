@@ -19,7 +19,7 @@ import (
 	"github.com/seed-5b1d5243/pop3"
 )
 
-// says wants an answer.
+// says checks a response.
 func says(want string) func(string, error) error {
 	return func(text string, err error) error {
 		if err == nil && text != want {
@@ -29,7 +29,7 @@ func says(want string) func(string, error) error {
 	}
 }
 
-// refusedWith wants a refusal.
+// refusedWith checks a refusal.
 func refusedWith(err error, text string) error {
 	var no *pop3.ServerError
 	switch {
@@ -43,7 +43,7 @@ func refusedWith(err error, text string) error {
 	return err
 }
 
-// reads wants a message.
+// reads checks a message.
 func reads(m *pop3.Message, err error) error {
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ func reads(m *pop3.Message, err error) error {
 	return err
 }
 
-// readsAll wants messages, of which those that are not in the drop are refused.
+// readsAll checks messages; those that are not in the maildrop must be refused.
 func readsAll(pause func(), messages iter.Seq2[*pop3.Message, error], numbers ...int) error {
 	n := 0
 	for m, err := range messages {
@@ -86,7 +86,7 @@ func readsAll(pause func(), messages iter.Seq2[*pop3.Message, error], numbers ..
 type route struct {
 	name    string
 	bubble  bool // over net.Pipe; otherwise over TCP
-	tls     bool // from the first octet
+	tls     bool // implicit TLS
 	connect func(route net.Conn, opts *pop3.Options) (*pop3.Client, error)
 }
 
@@ -124,7 +124,7 @@ var routes = []route{
 	{"a tls.Conn", false, true, givenTLS},
 }
 
-// unasked is what a server says though nothing was asked.
+// unasked is unsolicited data.
 var unasked = []string{
 	"+OK 1 1\r\n",
 	"-ERR Disconnected for inactivity\r\n",
@@ -134,7 +134,7 @@ var unasked = []string{
 	"+ \r\n",
 }
 
-// lineByLine is a connection of which each Read returns a line at most, as if it were a packet.
+// lineByLine is a connection of which each Read returns at most one line, as if each line were a packet.
 type lineByLine struct {
 	net.Conn
 	rest []byte
@@ -157,22 +157,22 @@ func (c *lineByLine) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// visit is a session with something unasked in it.
+// visit is a session with unsolicited data.
 type visit struct {
 	route
 	steps      []step
 	pipelining bool // the server lists it
 	text       string
 	closes     bool
-	at         int  // the point at which it comes
-	attached   bool // it comes in one write with an answer, and is read by itself
+	at         int  // the point at which the data arrives
+	attached   bool // it is written together with a response, and read separately
 }
 
 func (v visit) String() string {
 	return fmt.Sprintf("%s, pipelining %v: %q at %d (closes: %v, attached: %v)", v.route.name, v.pipelining, v.text, v.at, v.closes, v.attached)
 }
 
-// journal counts what is logged.
+// journal counts log records.
 type journal struct {
 	mu sync.Mutex
 	n  int
@@ -190,7 +190,7 @@ func (j *journal) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// play makes the visit, and reports whether the point was reached.
+// play runs the session, and reports whether the point was reached.
 func (v visit) play(t *testing.T) (reached bool) {
 	t.Helper()
 	s := &idler{pipelining: v.pipelining, config: serverTLS()}
@@ -237,11 +237,11 @@ func (v visit) play(t *testing.T) (reached bool) {
 			v.interrupt(s, client)
 		}
 		if reached || v.attached {
-			time.Sleep(time.Millisecond) // the pause after which a client must look
+			time.Sleep(time.Millisecond) // the pause after which a client must probe
 		}
 	}
 	within := pause
-	if v.pipelining { // within a batch something is outstanding
+	if v.pipelining { // within a batch commands are in flight
 		within = func() {}
 	}
 	for _, step := range v.steps {
@@ -269,7 +269,7 @@ func (v visit) play(t *testing.T) (reached bool) {
 	return reached
 }
 
-// interrupt has something said while nothing is outstanding, and returns when it has arrived.
+// interrupt sends unsolicited data while no command is in flight, and returns when it has arrived.
 func (v visit) interrupt(s *idler, client net.Conn) {
 	s.rests()
 	say := func() {
@@ -291,7 +291,7 @@ func (v visit) interrupt(s *idler, client net.Conn) {
 	arrived(client.(*net.TCPConn), octets)
 }
 
-// judge wants the error of a step to be that of a session that is closed, with what was said last.
+// judge checks that the error of a step is that of a closed session and quotes the server's last line.
 func (v visit) judge(t *testing.T, step string, err error, reached bool) {
 	t.Helper()
 	lines := strings.Fields(v.text)
@@ -313,7 +313,8 @@ func (v visit) judge(t *testing.T, step string, err error, reached bool) {
 	}
 }
 
-// TestUnsolicited has a server say something at every point where nothing is outstanding. It is never taken for an answer.
+// TestUnsolicited has a server send unsolicited data at every point at which no command is in flight. It is never taken
+// for a response.
 func TestUnsolicited(t *testing.T) {
 	visits := 0
 	for _, scene := range []struct {
@@ -356,7 +357,7 @@ func TestUnsolicited(t *testing.T) {
 	t.Logf("%d visits", visits)
 }
 
-// everywhere makes the visit with each point in turn.
+// everywhere runs the session for each point.
 func (v visit) everywhere(t *testing.T, visits *int) {
 	t.Helper()
 	every := 1

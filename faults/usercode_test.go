@@ -13,17 +13,17 @@ import (
 	"github.com/seed-5b1d5243/pop3"
 )
 
-// A panic or an exit in user code of these kinds leaves the session usable: it is where it was.
+// A panic or an exit in user code of these kinds leaves the session usable.
 var harmless = []string{"LIST body", "UIDL body", "Writer", "RetrAll body", "TopAll body", "SASL Start"}
 
-// User code of these kinds keeps nobody from the session: a listing makes way, and a mechanism is asked for its name
-// beforehand. An Observe may be called before the session is passed on, or behind it.
+// User code of these kinds does not block other commands: a listing is spilled, and the name of a mechanism is
+// requested before the lease is acquired. Observe may be called before or after the lease is released.
 var (
 	free  = []string{"LIST body", "UIDL body", "SASL Start"}
 	maybe = []string{"Observe"}
 )
 
-// A call of user code of these kinds comes once the command was written: a ctx that is done then ends the session.
+// User code of these kinds is called after the command was written: if ctx is done then, the session is closed.
 var governed = []string{"Writer", "RetrAll body", "TopAll body", "SASL Next", "SASL Done", "GetClientCertificate",
 	"VerifyPeerCertificate", "VerifyConnection", "KeyLogWriter", "ClientSessionCache Get"}
 
@@ -46,7 +46,7 @@ func TestUserCode(t *testing.T) {
 				}
 				for _, how := range []manner{blocks, panics, exits} {
 					if kind == "KeyLogWriter" && how != blocks {
-						continue // crypto/tls would keep a lock that is one for the process
+						continue // crypto/tls would keep a process-wide lock
 					}
 					t.Run(kind+" "+how.String(), func(t *testing.T) {
 						for nth := 1; nth <= counts[kind] && !t.Failed(); nth += every {
@@ -69,7 +69,8 @@ func TestUserCode(t *testing.T) {
 	t.Logf("%d cases", cases)
 }
 
-// spring makes a tour up to the trap. It returns the call that makes it, and the client, nil before there is one.
+// spring makes a tour up to the trap. It returns the call that makes the tour, and the client, which is nil if there is
+// none yet.
 func spring(t *testing.T, r *tour) (tour *call, c *pop3.Client) {
 	t.Helper()
 	tour = start(r.run)
@@ -92,7 +93,7 @@ func spring(t *testing.T, r *tour) (tour *call, c *pop3.Client) {
 	return tour, r.client.Load()
 }
 
-// blocked has user code block. Meanwhile Close and ctx end all that wait, and what comes later does not hang.
+// blocked has user code block. Meanwhile Close and ctx end all waiting calls, and later calls do not hang.
 func blocked(t *testing.T, w way, kind string, nth int, cancels bool) {
 	t.Helper()
 	goroutines := runtime.NumGoroutine()
@@ -101,7 +102,7 @@ func blocked(t *testing.T, w way, kind string, nth int, cancels bool) {
 	defer cancel()
 	r.ctx = ctx
 	tour, c := spring(t, r)
-	if c == nil { // nobody can wait for a session that there is not
+	if c == nil { // there is no session to wait for
 		close(r.trap.goOn)
 		if tour.ends(t, "the tour") && tour.err != nil {
 			t.Error(tour.err)
@@ -159,7 +160,7 @@ func blocked(t *testing.T, w way, kind string, nth int, cancels bool) {
 	nothingLeft(t, goroutines, math.MaxInt)
 }
 
-// left has user code panic or exit. Afterwards the session is in step or closed.
+// left has user code panic or exit. Afterwards the session is in sync or closed.
 func left(t *testing.T, w way, kind string, nth int, how manner) {
 	t.Helper()
 	goroutines := runtime.NumGoroutine()
@@ -194,7 +195,7 @@ func left(t *testing.T, w way, kind string, nth int, how manner) {
 	nothingLeft(t, goroutines, math.MaxInt)
 }
 
-// mustAnswer returns an error that is not the server's answer.
+// mustAnswer returns err unless it is nil or a refusal.
 func mustAnswer(err error) error {
 	if errors.As(err, new(*pop3.ServerError)) {
 		return nil
@@ -202,7 +203,7 @@ func mustAnswer(err error) error {
 	return err
 }
 
-// inStepOrClosed wants each command to get its own answer, or all of them to say that the session is closed.
+// inStepOrClosed checks that each command gets its own response, or that all of them report a closed session.
 func inStepOrClosed(t *testing.T, r *tour, c *pop3.Client, alive bool) {
 	t.Helper()
 	for command, want := range map[string]string{"NOOP": "nothing done", "XYZZY": "unknown command"} {

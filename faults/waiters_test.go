@@ -15,8 +15,9 @@ import (
 	"github.com/seed-5b1d5243/pop3"
 )
 
-// TestWaiters has the connection stall at each octet, either way, while commands wait for the session. A waiter whose ctx
-// is done ends at once, with nothing sent; so does everything when the session is closed, or the running command canceled.
+// TestWaiters has the connection stall at each octet, either way, while commands wait for the session. A waiter whose
+// ctx is done returns at once, and nothing is sent. All calls return at once when the session is closed or the command
+// in flight is canceled.
 func TestWaiters(t *testing.T) {
 	every := 1
 	if testing.Short() {
@@ -46,7 +47,7 @@ func stalledWith(t *testing.T, w way, f fault, cancels bool) (happened bool) {
 			defer cancel()
 			r.ctx = ctx
 			tour := start(r.run)
-			time.Sleep(time.Second) // a look for what has arrived may take a moment
+			time.Sleep(time.Second) // a probe may take a moment
 			synctest.Wait()
 			began := time.Now()
 			if _, _, happened = r.conn.octets(); tour.over() {
@@ -56,7 +57,7 @@ func stalledWith(t *testing.T, w way, f fault, cancels bool) (happened bool) {
 				return
 			}
 			c := r.client.Load()
-			if c == nil { // nobody can wait for a session that there is not
+			if c == nil { // there is no session to wait for
 				cancel()
 				tour.endsWith(t, "connecting", context.Canceled)
 			} else {
@@ -116,7 +117,8 @@ func meanwhile(t *testing.T, c *pop3.Client, stuck *call, cancel func(), cancels
 	start(c.Close).ends(t, "Close again")
 }
 
-// slow is a connection whose Close takes until it is released. It closes the one below before that or after.
+// slow is a connection whose Close blocks until it is released. It closes the underlying connection before or after
+// that.
 type slow struct {
 	net.Conn
 	first   bool
@@ -134,7 +136,7 @@ func (c *slow) Close() error {
 	return c.Conn.Close()
 }
 
-// TestSlowClose has the Close of the connection take long. Nobody waits for it but the one who closes.
+// TestSlowClose has the Close of the connection block. Only the call that closes the connection waits for it.
 func TestSlowClose(t *testing.T) {
 	for _, first := range []bool{false, true} {
 		for name, end := range map[string]func(c *pop3.Client, cancel func(), server net.Conn){
@@ -152,7 +154,7 @@ func TestSlowClose(t *testing.T) {
 				go func() {
 					io.WriteString(server, greeting)
 					server.Read(make([]byte, 100))
-					close(heard) // and no answer
+					close(heard) // and no response
 				}()
 				conn := &slow{Conn: client, first: first, closing: make(chan struct{}), release: make(chan struct{})}
 				c, err := pop3.NewClient(background, conn, &pop3.Options{StallTimeout: -1})
@@ -184,15 +186,15 @@ func TestSlowClose(t *testing.T) {
 	}
 }
 
-// deaf is a connection whose deadlines have no effect, though it says that they have.
+// deaf is a connection whose deadlines have no effect, though setting them succeeds.
 type deaf struct{ net.Conn }
 
 func (deaf) SetDeadline(time.Time) error      { return nil }
 func (deaf) SetReadDeadline(time.Time) error  { return nil }
 func (deaf) SetWriteDeadline(time.Time) error { return nil }
 
-// TestDeafDeadlines has nothing but ctx and Close end a command on a connection whose deadlines have no effect, be it
-// while the client looks for what has arrived, or while it waits for the server.
+// TestDeafDeadlines checks that ctx and Close end a command on a connection whose deadlines have no effect, both during
+// a probe and while the client waits for the server.
 func TestDeafDeadlines(t *testing.T) {
 	for _, pause := range []time.Duration{0, time.Second} {
 		for name, do := range map[string]func(ctx context.Context, c *pop3.Client) error{
@@ -228,7 +230,7 @@ func TestDeafDeadlines(t *testing.T) {
 						if cancels {
 							cancel()
 							stuck.endsWith(t, "a canceled command", context.Canceled)
-							// The session goes on if nothing was sent.
+							// The session remains usable if nothing was sent.
 						}
 						start(c.Close).ends(t, "Close")
 						stuck.ends(t, "the command")

@@ -52,7 +52,7 @@ var batches = []testCase{
 	}},
 }
 
-// batch asks for some messages, out of order, one of them twice and one that there is not.
+// batch retrieves some messages, out of order, one of them twice, and one that does not exist.
 func (e *env) batch(c *pop3.Client) {
 	e.Helper()
 	wanted := []int{3, 1, 40, 99, 3, 2}

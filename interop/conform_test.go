@@ -21,7 +21,7 @@ var (
 	only   = flag.String("server", "", "test this server alone")
 )
 
-// TestMain lets all servers run at the same time: most of what they do is to wait.
+// TestMain runs all servers at the same time, since they are idle most of the time.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	flag.Set("test.parallel", "16")
@@ -36,8 +36,8 @@ type testCase struct {
 
 var testCases = slices.Concat(connecting, loggingIn, mechanisms, reading, deleting, sharing, batches, sizes, fetching)
 
-// TestServers runs every case against every server. The servers run at the same time; the cases of
-// one server in turn, each with a user of its own.
+// TestServers runs every case against every server. The servers run in parallel. The cases of one server run one after
+// the other, each with its own user.
 func TestServers(t *testing.T) {
 	var m matrix
 	t.Run("all", func(t *testing.T) {
@@ -71,10 +71,10 @@ type env struct {
 	*servers.Server
 	ctx     context.Context
 	missing bool     // the server does not offer it
-	notes   []string // what a reader of the matrix should know
+	notes   []string // remarks for the matrix
 }
 
-// lacks ends the case: the server has no such thing.
+// lacks ends the case: the server does not support it.
 func (e *env) lacks() {
 	e.Helper()
 	e.missing = true
@@ -92,7 +92,7 @@ func (e *env) options() *pop3.Options {
 	return &pop3.Options{TLSConfig: e.TLSConfig(), AllowInsecureLogin: true}
 }
 
-// dial connects in the clear.
+// dial connects without TLS.
 func (e *env) dial() *pop3.Client {
 	e.Helper()
 	c, err := pop3.Dial(e.ctx, e.Addr, e.options())
@@ -115,8 +115,8 @@ func (e *env) opened(c *pop3.Client, err error) *pop3.Client {
 	return c
 }
 
-// login opens a session of user in the clear. A server that locks the mailbox may take a moment to
-// notice that the last session was dropped.
+// login opens a session of user without TLS. A server that locks the mailbox may take a moment to notice that the last
+// session was dropped.
 func (e *env) login(user string) *pop3.Client {
 	e.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -135,8 +135,8 @@ func (e *env) login(user string) *pop3.Client {
 	}
 }
 
-// left opens a session of user that finds n messages. Courier answers QUIT before it deletes, so a session that
-// begins right after the answer may still find the deleted messages.
+// left opens a session of user that finds n messages. Courier responds to QUIT before it deletes, so a session that
+// begins right after the response may still find the deleted messages.
 func (e *env) left(user string, n int) *pop3.Client {
 	e.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
@@ -185,7 +185,7 @@ func (e *env) text(m *pop3.Message, err error) string {
 	return e.message(text)
 }
 
-// message is a message without what the server has put behind it.
+// message is a message without the text that the server appends.
 func (e *env) message(text []byte) string {
 	if e.Separator {
 		text = bytes.TrimSuffix(text, []byte("\r\n"))
@@ -210,7 +210,7 @@ func some(n int) []string {
 	return texts
 }
 
-// as is errors.As with a result.
+// as is like errors.As, but returns the target.
 func as[T error](err error) (target T, ok bool) {
 	ok = errors.As(err, &target)
 	return target, ok

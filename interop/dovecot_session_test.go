@@ -184,7 +184,7 @@ func TestDovecotEveryMethod(t *testing.T) {
 		n++
 		size, err := c.Size(t.Context(), e.Number)
 		if err != nil || size != e.Size || e.Number != n {
-			t.Errorf("LIST says %v, LIST %d says %d, %v", e, e.Number, size, err)
+			t.Errorf("LIST contains %v, LIST %d returns %d, %v", e, e.Number, size, err)
 		}
 	}
 	check("LIST", entries.Err())
@@ -193,7 +193,7 @@ func TestDovecotEveryMethod(t *testing.T) {
 	for u, err := range uids.All() {
 		check("UIDL", err)
 		if id, err := c.UID(t.Context(), u.Number); err != nil || id != u.ID {
-			t.Errorf("UIDL says %v, UIDL %d says %q, %v", u, u.Number, id, err)
+			t.Errorf("UIDL contains %v, UIDL %d returns %q, %v", u, u.Number, id, err)
 		}
 	}
 	top, err := c.Top(t.Context(), 1, 1)

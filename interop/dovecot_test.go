@@ -12,7 +12,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/dovecot"
 )
 
-// A locked mailbox: the second login waits, and then hears [IN-USE].
+// If the mailbox is locked, the second login waits and is then refused with [IN-USE].
 func TestDovecotLock(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 12 s")
@@ -35,15 +35,15 @@ func TestDovecotLock(t *testing.T) {
 	}
 }
 
-// Where TLS is required, CAPA says SASL without mechanisms, a password in the clear is refused, and Login goes by STLS.
+// If TLS is required, CAPA lists SASL without mechanisms, a password without TLS is refused, and Login uses STLS.
 func TestDovecotTLSRequired(t *testing.T) {
 	t.Parallel()
 	s := dovecot.Start(t, dovecot.Options{Settings: "ssl = required\ndisable_plaintext_auth = yes\nauth_mechanisms = plain\n"})
-	// From the address it listens at, Dovecot takes everything for secure.
+	// Dovecot considers connections from its own address secure.
 	elsewhere := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	c, err := pop3.Dial(t.Context(), s.Addr, &pop3.Options{Dialer: elsewhere, TLSConfig: s.TLSConfig(), AllowInsecureLogin: true})
 	if err != nil {
-		t.Skip(err) // there are systems without 127.0.0.2
+		t.Skip(err) // some systems have no 127.0.0.2
 	}
 	defer c.Close()
 	caps, err := c.Capabilities(t.Context())
@@ -54,7 +54,7 @@ func TestDovecotTLSRequired(t *testing.T) {
 		t.Errorf("capabilities %v, want SASL without mechanisms and no USER", caps)
 	}
 	if refused, ok := as[*pop3.ServerError](c.User(t.Context(), "u1")); !ok || refused.Code != pop3.CodeAuth {
-		t.Errorf("USER in the clear: %v, want [AUTH]", refused)
+		t.Errorf("USER without TLS: %v, want [AUTH]", refused)
 	}
 	if err := c.Login(t.Context(), "u1", s.Password("u1")); err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func TestDovecotTLSRequired(t *testing.T) {
 	}
 }
 
-// The server goes away in the middle of a message, and in the middle of a session.
+// The server is killed in the middle of a message, and in the middle of a session.
 func TestDovecotKilled(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*dovecot.Server){"stopped": (*dovecot.Server).Stop, "killed": (*dovecot.Server).Kill} {
@@ -88,7 +88,7 @@ func TestDovecotKilled(t *testing.T) {
 			}
 			end(s)
 			if n, err := io.Copy(io.Discard, m); !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("%d octets and %v, want io.ErrUnexpectedEOF", n, err)
+				t.Errorf("%d bytes and %v, want io.ErrUnexpectedEOF", n, err)
 			}
 			err = idle.Noop(t.Context())
 			if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, pop3.ErrClosed) {
@@ -102,7 +102,7 @@ func TestDovecotKilled(t *testing.T) {
 	}
 }
 
-// A session dies while commands wait for their turn: each of them hears of it.
+// A session is lost while commands are queued: each of them returns an error.
 func TestDovecotKilledWithWaiters(t *testing.T) {
 	t.Parallel()
 	s := dovecot.Start(t, dovecot.Options{})

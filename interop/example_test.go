@@ -11,7 +11,7 @@ import (
 	"github.com/xdg-go/scram"
 )
 
-// scramSASL fits the conversations of xdg-go/scram to pop3.SASL.
+// scramSASL adapts the conversations of xdg-go/scram to pop3.SASL.
 type scramSASL struct {
 	mechanism string
 	*scram.ClientConversation
@@ -22,13 +22,13 @@ func (s scramSASL) Start() (string, []byte, error) {
 	return s.mechanism, []byte(first), err
 }
 
-// Next answers the server's last message, its signature, with an empty line once it has been verified.
+// Next returns an empty response to the server's last message, its signature, after verifying it.
 func (s scramSASL) Next(challenge []byte) ([]byte, error) {
 	response, err := s.Step(string(challenge))
 	return []byte(response), err
 }
 
-// cramMD5 fits net/smtp's CRAM-MD5 to pop3.SASL.
+// cramMD5 adapts net/smtp's CRAM-MD5 to pop3.SASL.
 type cramMD5 struct{ smtp.Auth }
 
 func (c cramMD5) Start() (string, []byte, error) { return c.Auth.Start(nil) }
@@ -36,13 +36,13 @@ func (c cramMD5) Start() (string, []byte, error) { return c.Auth.Start(nil) }
 func (c cramMD5) Next(challenge []byte) ([]byte, error) { return c.Auth.Next(challenge, true) }
 
 var (
-	_ pop3.SASL = sasl.Client(nil) // those of emersion/go-sasl fit as they are
+	_ pop3.SASL = sasl.Client(nil) // the mechanisms of emersion/go-sasl need no adapter
 	_ pop3.SASL = scramSASL{}
 	_ pop3.SASL = cramMD5{}
 )
 
-// Mechanisms come from other modules. Those of github.com/emersion/go-sasl are pop3.SASL as they are; a few lines fit the
-// conversations of github.com/xdg-go/scram, and net/smtp's CRAM-MD5.
+// Use mechanisms of other modules. The mechanisms of github.com/emersion/go-sasl implement pop3.SASL. The conversations
+// of github.com/xdg-go/scram and net/smtp's CRAM-MD5 need an adapter of a few lines.
 func Example_mechanisms() {
 	ctx := context.Background()
 	c, err := pop3.DialTLS(ctx, "pop.example.org", nil)

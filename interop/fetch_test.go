@@ -52,7 +52,7 @@ var fetching = []testCase{
 				e.fetchInProcess(user, dir, remove, time.Duration(20+60*kill)*time.Millisecond)
 			}
 			for deadline := time.Now().Add(10 * time.Second); !e.fetchInProcess(user, dir, remove, 0); time.Sleep(100 * time.Millisecond) {
-				if time.Now().After(deadline) { // the server held the maildrop for the process that was killed
+				if time.Now().After(deadline) { // the server kept the maildrop locked for the killed process
 					e.Fatal("the maildrop remains locked")
 				}
 			}
@@ -142,7 +142,7 @@ func (e *env) files(dir string) (texts []string) {
 	return texts
 }
 
-// eachOnce wants every one of n distinct messages in the Maildir below dir, once.
+// eachOnce checks that the Maildir below dir contains each of n distinct messages exactly once.
 func (e *env) eachOnce(dir string, n int) {
 	e.Helper()
 	times := make(map[string]int)

@@ -86,7 +86,7 @@ var sizes = []testCase{
 		body := &bodyHash{Hash: fnv.New64a()}
 		n, err := m.WriteTo(body)
 		e.must(err)
-		e.Logf("%d octets in %v", n, time.Since(start))
+		e.Logf("%d bytes in %v", n, time.Since(start))
 		want := fnv.New64a()
 		for range lines / 1000 {
 			want.Write(bytes.ReplaceAll(block, []byte("\n"), []byte("\r\n")))
@@ -95,13 +95,13 @@ var sizes = []testCase{
 			io.WriteString(want, "\r\n")
 		}
 		if !bytes.Equal(body.Sum(nil), want.Sum(nil)) {
-			e.Errorf("the body of %d octets is not the one delivered", n)
+			e.Errorf("the body of %d bytes differs from the delivered one", n)
 		}
 		e.must(c.Quit(e.ctx))
 	}},
 }
 
-// long skips the case where time is short.
+// long skips the case in short mode.
 func (e *env) long() {
 	e.Helper()
 	if testing.Short() {
@@ -109,7 +109,7 @@ func (e *env) long() {
 	}
 }
 
-// bodyHash hashes what follows the first empty line.
+// bodyHash hashes the text after the first empty line.
 type bodyHash struct {
 	hash.Hash
 	head []byte

@@ -31,8 +31,8 @@ var loggingIn = []testCase{
 		e.must(err)
 		e.must(c.Quit(e.ctx))
 	}},
-	{"Login in the clear", func(e *env) {
-		// Only with what keeps the password secret: APOP, STLS, or not at all.
+	{"Login without TLS", func(e *env) {
+		// Only with a method that does not reveal the password: APOP, STLS, or none.
 		var said bytes.Buffer
 		opts := e.options()
 		opts.AllowInsecureLogin = false
@@ -112,7 +112,7 @@ var loggingIn = []testCase{
 			e.refused(c.UTF8(e.ctx))
 			e.lacks()
 		}
-		for _, before := range []bool{false, true} { // the login, RFC 6856 has it both ways
+		for _, before := range []bool{false, true} { // login; RFC 6856 allows both orders
 			if before {
 				c = e.dial()
 				e.must(c.UTF8(e.ctx))

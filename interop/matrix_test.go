@@ -11,7 +11,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/interop/servers"
 )
 
-// matrix collects what the cases found, server by server.
+// matrix collects the results of the cases by server.
 type matrix struct {
 	mu    sync.Mutex
 	cells map[[2]string]cell // server, case

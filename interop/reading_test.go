@@ -26,11 +26,11 @@ var reading = []testCase{
 			size, err := c.Size(e.ctx, entry.Number)
 			e.must(err)
 			if size != entry.Size {
-				e.Errorf("LIST %d says %d, LIST said %d", entry.Number, size, entry.Size)
+				e.Errorf("LIST %d returns %d, LIST listed %d", entry.Number, size, entry.Size)
 			}
 		}
 		if count != 7 || len(entries) != 7 || sum != total {
-			e.Errorf("STAT says %d messages of %d octets, LIST %d of %d; want 7", count, total, len(entries), sum)
+			e.Errorf("STAT returns %d messages of %d octets, LIST %d of %d; want 7", count, total, len(entries), sum)
 		}
 		e.refused(second(c.Size(e.ctx, 8)))
 		e.must(c.Quit(e.ctx))
@@ -50,13 +50,13 @@ var reading = []testCase{
 			seen[u.ID] = true
 			id, err := c.UID(e.ctx, u.Number)
 			if pe, ok := as[*pop3.ProtocolError](err); ok {
-				e.note("`UIDL n` is answered without the number: a *ProtocolError, in step")
+				e.note("`UIDL n` is answered without the number: a *ProtocolError, but in sync")
 				e.Log(pe)
 				continue
 			}
 			e.must(err)
 			if id != u.ID {
-				e.Errorf("UIDL %d says %q, UIDL said %q", u.Number, id, u.ID)
+				e.Errorf("UIDL %d returns %q, UIDL listed %q", u.Number, id, u.ID)
 			}
 		}
 		if len(uids) != 7 || len(seen) != 7 {
@@ -68,7 +68,7 @@ var reading = []testCase{
 			e.Errorf("the next session has other unique-ids: %s", cmp.Diff(uids, again))
 		}
 	}},
-	{"RETR, octet for octet", func(e *env) {
+	{"RETR, byte for byte", func(e *env) {
 		for _, s := range samplesFor(e.Traits) {
 			c, _ := e.open(s.text)
 			size, err := c.Size(e.ctx, 1)
@@ -94,7 +94,7 @@ var reading = []testCase{
 				e.note("LIST counts a line end as one octet")
 			case s.name == "8-bit header" && strings.Contains(got, "Cannot display"):
 			default:
-				e.Errorf("%s: LIST says %d, RETR has %d octets", s.name, size, len(got))
+				e.Errorf("%s: LIST lists %d octets, RETR has %d", s.name, size, len(got))
 			}
 			e.must(c.Noop(e.ctx))
 			c.Close()
@@ -112,7 +112,7 @@ var reading = []testCase{
 		for n, want := range []string{"", lines[0], lines[0] + lines[1], body, body} {
 			got := e.text(c.Top(e.ctx, 1, n))
 			want = head + "\r\n\r\n" + want
-			if e.Separator { // which is a line of the body, too
+			if e.Separator { // which is a line of the body too
 				got, want = strings.TrimRight(got, "\r\n"), strings.TrimRight(want, "\r\n")
 			}
 			if got == head+"\r\n\r\n\r\n"+strings.TrimPrefix(want, head+"\r\n\r\n") {
@@ -178,17 +178,17 @@ var reading = []testCase{
 	}},
 }
 
-// explain notes what a server is known to do to a message, and fails the case for the rest.
+// explain notes a known change that the server makes to a message, and fails the case for any other.
 func (e *env) explain(name, got, want string) {
 	switch {
 	case name == "headers only" && got == want+"\r\n":
-		e.note("an empty line put behind headers without a body")
+		e.note("an empty line added after headers without a body")
 	case name == "dots" && strings.ReplaceAll(want, ">From", "From") == got:
 		e.note("the \">\" of \">From\" taken off")
 	case name == "8-bit header" && strings.Contains(got, "Cannot display"):
 		e.note("a message with 8-bit headers comes wrapped in a notice, unless after UTF8")
 	case name == "8-bit header" && strings.HasSuffix(got, strings.ReplaceAll(want, "\xc3\xa9", "XX")):
-		e.note("octets above 127 in headers replaced by X")
+		e.note("bytes above 127 in headers replaced by X")
 	default:
 		e.Errorf("%s: %s", name, cmp.Diff(want, got))
 	}
@@ -217,5 +217,5 @@ func collect[T pop3.Entry | pop3.UID](e *env, list func(context.Context) (*pop3.
 	return all
 }
 
-// second is the error of a call with a result that nobody needs.
+// second returns the error of a call whose result is not needed.
 func second[T any](_ T, err error) error { return err }

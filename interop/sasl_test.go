@@ -39,7 +39,7 @@ func newSCRAM(name string, hash scram.HashGeneratorFcn) func(*pop3.Client, strin
 	return func(c *pop3.Client, user, secret string) pop3.SASL {
 		client, err := hash.NewClient(user, secret, "")
 		if err != nil {
-			panic(err) // a user or a password that SASLprep forbids: none of ours
+			panic(err) // a user or a password that SASLprep forbids: never in these tests
 		}
 		conversation := client.NewConversation()
 		if strings.HasSuffix(name, "-PLUS") {
@@ -50,12 +50,12 @@ func newSCRAM(name string, hash scram.HashGeneratorFcn) func(*pop3.Client, strin
 	}
 }
 
-// dialSASL connects over TLS as the mechanism needs it, or ends the case where the server does not list it.
+// dialSASL connects over TLS as the mechanism needs it, or ends the case if the server does not list it.
 func (e *env) dialSASL(name, user string) *pop3.Client {
 	e.Helper()
 	opts := e.options()
 	if strings.HasSuffix(name, "-PLUS") {
-		opts.TLSConfig.MaxVersion = tls.VersionTLS12 // the only one whose tls-unique Go gives away
+		opts.TLSConfig.MaxVersion = tls.VersionTLS12 // the only version whose tls-unique is available in Go
 	}
 	if name == "EXTERNAL" && e.ClientCertificate != nil {
 		opts.TLSConfig.Certificates = []tls.Certificate{e.ClientCertificate(user)}
@@ -110,7 +110,7 @@ func testPassword(e *env, m mechanism) {
 	e.must(c.Quit(e.ctx))
 }
 
-// testToken logs in with tokens short and long, after a wrong one whose error challenge must be answered.
+// testToken logs in with short and long tokens, after a wrong one whose error challenge needs a response.
 func testToken(e *env, m mechanism) {
 	user := e.NewUser(e.T, some(1)...)
 	c := e.dialSASL(m.name, user)
@@ -120,10 +120,10 @@ func testToken(e *env, m mechanism) {
 	}
 	e.must(c.Auth(e.ctx, m.new(c, user, e.Token(user, 0))))
 	e.must(c.Quit(e.ctx))
-	for _, padding := range []int{100, 2900, 3900} { // encoded twice, this is up to 7,700 octets
+	for _, padding := range []int{100, 2900, 3900} { // encoded twice, this is up to 7,700 bytes
 		c := e.dialSASL(m.name, user)
 		if err := c.Auth(e.ctx, m.new(c, user, e.Token(user, padding))); err != nil {
-			e.Errorf("padding of %d octets: %v", padding, err)
+			e.Errorf("padding of %d bytes: %v", padding, err)
 			continue
 		}
 		if n := e.count(c); n != 1 {
@@ -132,7 +132,7 @@ func testToken(e *env, m mechanism) {
 	}
 }
 
-// stubborn is a mechanism that gives up after the first challenge.
+// stubborn is a mechanism that fails after the first challenge.
 type stubborn struct{ name string }
 
 var errStubborn = errors.New("not with me")
@@ -140,7 +140,7 @@ var errStubborn = errors.New("not with me")
 func (s stubborn) Start() (string, []byte, error)        { return s.name, nil, nil }
 func (s stubborn) Next(challenge []byte) ([]byte, error) { return nil, errStubborn }
 
-// testRefused logs in after a mechanism that the server does not know and one that the client gave up.
+// testRefused logs in after a mechanism that the server does not know and one that the client canceled.
 func testRefused(e *env) {
 	user := e.NewUser(e.T)
 	c := e.dialTLS()

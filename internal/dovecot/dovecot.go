@@ -20,11 +20,11 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/mailstore"
 )
 
-// Options say how the server differs from the usual one; the zero value is the usual one.
+// Options configures the server. The zero value selects the defaults.
 type Options struct {
-	Format      string // of the mailboxes: maildir (also where empty), mbox, sdbox or mdbox
-	Users       int    // there are the users u1 … uN; 5 where it is 0
-	Sessions    int    // at once, more than 1000 of them
+	Format      string // of the mailboxes: maildir (the default), mbox, sdbox or mdbox
+	Users       int    // the users are u1 … uN; 0 means 5
+	Sessions    int    // concurrent sessions, if more than 1000
 	LockSession bool   // pop3_lock_session: a second login waits about 11 seconds, then gets [IN-USE]
 	External    bool   // SASL EXTERNAL by client certificate, over TLS
 	Settings    string // further lines of dovecot.conf
@@ -32,13 +32,13 @@ type Options struct {
 
 // Server is a running Dovecot. It ends with the test.
 type Server struct {
-	Addr    string // in the clear, with STLS
+	Addr    string // without TLS; STLS is available
 	TLSAddr string // implicit TLS
 
 	t         testing.TB
 	dir       string
 	format    string
-	uid, gid  int // who owns the mail
+	uid, gid  int // owner of the mail
 	authority *daemon.Authority
 	process   *daemon.Process
 	delivered int // messages so far
@@ -47,8 +47,8 @@ type Server struct {
 // tokenKey signs the tokens for XOAUTH2 and OAUTHBEARER.
 const tokenKey = "a key that only tests know, 32 octets or more"
 
-// Start runs a server whose mailboxes are empty. Where Dovecot 2.3 is not installed the test is
-// skipped, or fails if the environment variable POP3_REQUIRE lists "dovecot".
+// Start runs a server whose mailboxes are empty. If Dovecot 2.3 is not installed the test is skipped, or fails if the
+// environment variable POP3_REQUIRE lists "dovecot".
 func Start(t testing.TB, opts Options) *Server {
 	t.Helper()
 	program := find(t)
@@ -99,7 +99,7 @@ func find(t testing.TB) string {
 	const missing = "Dovecot is not installed: apt-get install dovecot-pop3d"
 	program, err := exec.LookPath("dovecot")
 	if err != nil {
-		program = "/usr/sbin/dovecot" // not on the path of an ordinary user
+		program = "/usr/sbin/dovecot" // not in the PATH of an ordinary user
 	}
 	version, err := exec.Command(program, "--version").Output()
 	if err != nil {
@@ -114,10 +114,10 @@ func find(t testing.TB) string {
 	return program
 }
 
-// Password is the password of a user.
+// Password returns the password of a user.
 func (s *Server) Password(user string) string { return "secret" + strings.TrimPrefix(user, "u") }
 
-// TLSConfig is what a client needs to trust the server.
+// TLSConfig returns a client configuration that trusts the server's certificate.
 func (s *Server) TLSConfig() *tls.Config { return s.authority.TLSConfig() }
 
 // ClientCertificate makes a certificate with which user logs in by EXTERNAL, see [Options].
@@ -130,7 +130,7 @@ func (s *Server) Token(user string) string {
 	return s.PaddedToken(user, 0)
 }
 
-// PaddedToken makes a token with a claim of that many octets that nobody looks at.
+// PaddedToken makes a token with an ignored claim of that many bytes.
 func (s *Server) PaddedToken(user string, octets int) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	now := time.Now().Unix()
@@ -142,10 +142,10 @@ func (s *Server) PaddedToken(user string, octets int) string {
 	return signed + "." + encode(mac.Sum(nil))
 }
 
-// Stop asks the server to end and waits until it is gone. Open sessions are cut.
+// Stop asks the server to end and waits until it is gone. Open sessions are dropped.
 func (s *Server) Stop() { s.process.Stop() }
 
-// Kill ends the server at once, sessions and all.
+// Kill ends the server and all sessions at once.
 func (s *Server) Kill() { s.process.Kill() }
 
 // Log returns what the server has logged.
@@ -169,7 +169,7 @@ func (s *Server) mkdir(name string) {
 	}
 }
 
-// own gives a tree to the owner of the mail.
+// own makes the owner of the mail the owner of a tree.
 func (s *Server) own(name string) {
 	s.t.Helper()
 	if os.Getuid() != 0 {

@@ -9,13 +9,14 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/mailstore"
 )
 
-// Maildir is the folder cur of a user's Maildir, a message a file. Other formats have none.
+// Maildir returns the folder cur of a user's Maildir, which contains one file per message. Other formats have no such
+// folder.
 func (s *Server) Maildir(user string) string {
 	return filepath.Join(s.dir, "mail", user, "Maildir", "cur")
 }
 
-// Deliver adds messages to a user's mailbox in the order given. Lines may end at LF or CRLF; they
-// come back with CRLF. Nobody may be logged in as that user meanwhile.
+// Deliver adds messages to a user's mailbox in the order given. Lines may end with LF or CRLF; they are served with
+// CRLF. The user must not be logged in meanwhile.
 func (s *Server) Deliver(user string, messages ...string) {
 	s.t.Helper()
 	s.DeliverFunc(user, len(messages), mailstore.Texts(messages))
@@ -42,7 +43,7 @@ func (s *Server) DeliverFunc(user string, count int, message mailstore.Message) 
 	s.own(filepath.Join("mail", user))
 }
 
-// importMbox has Dovecot itself read the messages: nobody else writes its own formats.
+// importMbox has Dovecot import the messages, since only Dovecot writes its own formats.
 func (s *Server) importMbox(user string, count int, message mailstore.Message) error {
 	s.mkdir("import")
 	source := filepath.Join(s.dir, "import")

@@ -20,8 +20,8 @@ func Texts(messages []string) Message {
 	}
 }
 
-// Maildir adds count messages to the Maildir dir, making it where there is none. The files are
-// numbered from first on, since servers number messages in the order of the time in the names.
+// Maildir adds count messages to the Maildir dir, creating it if it does not exist. The files are numbered from first
+// on, since servers number messages in the order of the time in the names.
 func Maildir(dir string, first, count int, message Message) error {
 	for _, sub := range []string{"cur", "new", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
@@ -38,8 +38,8 @@ func Maildir(dir string, first, count int, message Message) error {
 	return nil
 }
 
-// Mbox appends count messages to the mbox file name. Lines end at LF there. A line "From " after
-// an empty one, which would begin another message, gets a ">" in front.
+// Mbox appends count messages to the mbox file name. Lines end with LF there. A line "From " after an empty one, which
+// would begin another message, is prefixed with ">".
 func Mbox(name string, count int, message Message) error {
 	return toFile(name, os.O_APPEND, func(w io.Writer) error {
 		var b bytes.Buffer
@@ -73,7 +73,7 @@ func toFile(name string, flag int, write func(io.Writer) error) error {
 	return f.Close()
 }
 
-// Own gives a tree to a user and a group.
+// Own changes the owner and the group of a tree.
 func Own(dir string, uid, gid int) error {
 	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		if err != nil {

@@ -29,7 +29,7 @@ func Stuff(text string) string {
 	return strings.ReplaceAll("\r\n"+text, "\r\n.", "\r\n..")[2:] + ".\r\n"
 }
 
-// Lengths returns the lengths of chunks that fuzzed bytes stand for. There is at least one, and all are positive.
+// Lengths returns the lengths of chunks that are encoded in fuzzed bytes. There is at least one, and all are positive.
 func Lengths(pieces []byte) []int {
 	n := []int{1 << 20}
 	for i, p := range pieces {

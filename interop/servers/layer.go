@@ -19,7 +19,7 @@ const (
 	mailGID  = 8
 )
 
-// layer is where install.sh has put the server name, or "" for the machine itself. Where the
+// layer returns the directory in which install.sh has installed the server name, or "" for the machine itself. If the
 // server is missing, or nothing can be mounted, the test is skipped.
 func layer(t testing.TB, name, program string) string {
 	t.Helper()
@@ -51,9 +51,9 @@ func layer(t testing.TB, name, program string) string {
 	return dir
 }
 
-// recipe is how to start a server in its layer and to give it mail.
+// recipe describes how to start a server in its layer and to deliver mail to it.
 type recipe struct {
-	program string // a file that shows that it is installed
+	program string // a file that exists if it is installed
 	deliver deliverer
 }
 
@@ -79,7 +79,7 @@ func startLayered(t testing.TB, name string) *Server {
 			t.Fatal(err)
 		}
 	}
-	// All scripts go there; the server's own calls what it needs.
+	// All scripts are copied; that of the server calls the others.
 	if err := os.CopyFS(dir, files); err != nil {
 		t.Fatal(err)
 	}

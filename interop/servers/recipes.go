@@ -19,7 +19,7 @@ var recipes = map[string]recipe{
 	"twisted":     {"/usr/lib/python3/dist-packages/twisted/mail/pop3.py", toMaildir(0)},
 }
 
-// deliverer gives a user of the server in dir count messages.
+// deliverer delivers count messages to a user of the server in dir.
 type deliverer func(dir, user string, count int, message mailstore.Message) error
 
 func inHome(dir, user string) string { return filepath.Join(dir, "mail", user, "mbox") }
@@ -44,7 +44,7 @@ func toMbox(name func(dir, user string) string) deliverer {
 	}
 }
 
-// toLMTP is Cyrus' own way, which also makes the mailbox.
+// toLMTP is the delivery for Cyrus, which also creates the mailbox.
 func toLMTP(dir, user string, count int, message mailstore.Message) error {
 	conn, err := net.Dial("unix", filepath.Join(dir, "run/socket/lmtp"))
 	if err != nil {
@@ -76,7 +76,7 @@ func toLMTP(dir, user string, count int, message mailstore.Message) error {
 		w := c.DotWriter()
 		w.Write(text.Bytes())
 		err = w.Close()
-		say(250, "") // one answer for each recipient
+		say(250, "") // one response per recipient
 	}
 	say(221, "QUIT")
 	if err != nil {

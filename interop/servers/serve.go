@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 )
 
-// Servers without a daemon of their own speak on their standard input and output. The test binary
-// serves them: started with POP3_INTEROP_SERVE=PROGRAM inside the layer, it runs that program for
-// every connection to $POP3_PORT and, with TLS taken off, to $POP3S_PORT.
+// Servers without a daemon use their standard input and output. The test binary serves them: started with
+// POP3_INTEROP_SERVE=PROGRAM inside the layer, it runs that program for every connection to $POP3_PORT and, after
+// removing TLS, to $POP3S_PORT.
 func init() {
 	if program := os.Getenv("POP3_INTEROP_SERVE"); program != "" {
 		os.Unsetenv("POP3_INTEROP_SERVE")
@@ -45,7 +45,7 @@ func serve(program string) error {
 			return
 		}
 		defer socket.Close()
-		// Ours would keep the connection open when the program has hung up.
+		// This copy would keep the connection open after the program has closed it.
 		conn.Close()
 		cmd := exec.Command(program)
 		cmd.Stdin, cmd.Stdout = socket, socket
@@ -65,7 +65,7 @@ func accept(l net.Listener, handle func(net.Conn)) error {
 	}
 }
 
-// relay connects a TLS client with the server in the clear.
+// relay connects a TLS client to the server without TLS.
 func relay(client net.Conn, addr string) {
 	defer client.Close()
 	server, err := net.Dial("tcp", addr)

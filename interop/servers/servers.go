@@ -1,10 +1,10 @@
-// Package servers starts the POP3 servers that the library is tested against, each in a directory
-// of its own and on loopback only.
+// Package servers starts the POP3 servers that the library is tested against, each in its own directory and on loopback
+// only.
 //
-// All but Dovecot run as root inside a layer that install.sh has put their package into (a mount
-// namespace in which /usr, /etc, /var and /run are overlays), so that the machine stays as it is.
-// With POP3_INTEROP_SYSTEM=1 they are taken from the machine itself, which must be a throw-away
-// container: their users and their configuration are written to its /etc and /var.
+// All servers except Dovecot run as root inside a layer into which install.sh has installed their package: a mount
+// namespace in which /usr, /etc, /var and /run are overlays, so that the machine is not changed. With
+// POP3_INTEROP_SYSTEM=1 the servers installed on the machine itself are used, which must be a disposable container:
+// their users and their configuration are written to its /etc and /var.
 package servers
 
 import (
@@ -23,13 +23,13 @@ const Users = 60
 // Server is a running server. It ends with the test.
 type Server struct {
 	Name    string
-	Addr    string // in the clear, with STLS where the server has it
+	Addr    string // without TLS; STLS is available if the server supports it
 	TLSAddr string // implicit TLS
 	Traits
 
-	// Token makes a token for XOAUTH2 and OAUTHBEARER with padding of that many octets; nil: not understood.
+	// Token makes a token for XOAUTH2 and OAUTHBEARER with padding of that many bytes. If nil, they are not supported.
 	Token func(user string, padding int) string
-	// ClientCertificate makes one for EXTERNAL; nil: not understood.
+	// ClientCertificate makes a certificate for EXTERNAL. If nil, that is not supported.
 	ClientCertificate func(user string) tls.Certificate
 
 	tls     func() *tls.Config
@@ -37,13 +37,13 @@ type Server struct {
 	users   int
 }
 
-// TLSConfig is what a client needs to trust the server.
+// TLSConfig returns a client configuration that trusts the server's certificate.
 func (s *Server) TLSConfig() *tls.Config { return s.tls() }
 
-// Password is the password of a user, for every way to log in.
+// Password returns the password of a user, for every login method.
 func (s *Server) Password(user string) string { return "secret" + strings.TrimPrefix(user, "u") }
 
-// NewUser delivers messages to a user whom nobody has asked for before.
+// NewUser delivers messages to a user that has not been used before.
 func (s *Server) NewUser(t testing.TB, messages ...string) string {
 	t.Helper()
 	return s.NewUserFunc(t, len(messages), mailstore.Texts(messages))
@@ -61,14 +61,13 @@ func (s *Server) NewUserFunc(t testing.TB, count int, message mailstore.Message)
 	return user
 }
 
-// Names are the servers that Start knows.
+// Names are the servers that Start supports.
 func Names() []string {
 	return []string{"dovecot-maildir", "dovecot-mbox", "dovecot-mdbox", "courier", "cyrus", "mailutils", "popa3d", "solid-pop3d", "twisted"}
 }
 
-// Start runs a server, or skips the test where it is not installed. The environment variable
-// POP3_REQUIRE, a comma-separated list of names (of "dovecot" for all of Dovecot's formats, of
-// "all" for everything), turns the skip into a failure.
+// Start runs a server, or skips the test if it is not installed. The environment variable POP3_REQUIRE turns the skip
+// into a failure. It is a comma-separated list of names, of "dovecot" for all of Dovecot's formats, or of "all".
 func Start(t testing.TB, name string) *Server {
 	t.Helper()
 	if format, ok := strings.CutPrefix(name, "dovecot-"); ok {

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/interop/servers"
 )
 
-// Each server by hand, without the library: login, STAT, RETR and QUIT on both ports.
+// Test each server without the library: login, STAT, RETR and QUIT on both ports.
 func TestStart(t *testing.T) {
 	const message = "Subject: hello\n\n.dot\nend\n"
 	for _, name := range servers.Names() {

@@ -1,23 +1,23 @@
 package servers
 
-// Traits are what the tests must know about a server that it does not say itself.
+// Traits are properties of a server that the tests need to know and that the server does not advertise.
 type Traits struct {
-	NoCAPA      bool   // CAPA is answered with -ERR
-	NoSTLS      bool   // and none of its own on the TLS port: that is wrapped around it here
-	APOP        bool   // the greeting carries a timestamp
+	NoCAPA      bool   // CAPA is refused
+	NoSTLS      bool   // nor TLS on the other port: it is added here
+	APOP        bool   // the greeting contains a timestamp
 	Lock        bool   // a second login of a user is refused with [IN-USE]
 	Waits       bool   // a second session of a user waits until the first has ended
-	HangsUp     bool   // after a wrong password
-	DeleTwice   bool   // DELE of a deleted message is answered with +OK
-	LFSize      bool   // LIST counts a line end as one octet
-	SizeShort   bool   // LIST leaves out the CRLF put behind a last line without one
-	Gone        string // what RETR gets of a message that another session has deleted: error, closed, silence or the message
-	CRCRLF      bool   // a message stored with CRLF comes with CR CR LF
-	Separator   bool   // the empty line between two messages of an mbox comes with the first
+	HangsUp     bool   // closes the connection after a wrong password
+	DeleTwice   bool   // DELE of a deleted message succeeds
+	LFSize      bool   // LIST counts a line end as one byte
+	SizeShort   bool   // LIST does not count the CRLF that is appended to an incomplete last line
+	Gone        string // result of RETR for a message that another session has deleted: error, closed, silence or the message
+	CRCRLF      bool   // a message stored with CRLF is sent with CR CR LF
+	Separator   bool   // the empty line between two messages of an mbox is sent as part of the first
 	AddsHeaders bool   // in front of the message (LMTP) or among its headers
-	SizesGrow   bool   // from session to session, by headers that it adds
+	SizesGrow   bool   // from session to session, since the server adds headers
 	NoNUL       bool   // a message with a NUL is not stored
-	Most        int    // messages in a test of many; 0: no limit
+	Most        int    // limit of messages in a mailbox, or 0
 	MostWhy     string
 }
 
