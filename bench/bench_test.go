@@ -14,11 +14,11 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Setenv("GORACE", "atexit_sleep_ms=0") // or each client sleeps for a second at its end
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each client sleeps for a second at its end
 	os.Exit(m.Run())
 }
 
-// All of it in small, with our own clients, which need nothing installed.
+// A small run with this program's own clients, which need no installation.
 func TestBench(t *testing.T) {
 	b := bench{rounds: 1, size: 1, count: 3, dir: t.TempDir(), command: "go test"}
 	b.clients = slices.DeleteFunc(slices.Clone(clients), func(c client) bool { return c.pkg != "" })
@@ -90,7 +90,7 @@ func TestLFWriter(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, want := b.String(), "a\n\r\nb\rc\nd\r"; got != want {
-			t.Errorf("%d octets a write: %q, want %q", size, got, want)
+			t.Errorf("%d bytes per write: %q, want %q", size, got, want)
 		}
 	}
 }

@@ -20,23 +20,23 @@ var (
 
 const python = "/usr/bin/python3" // Debian's, which finds Debian's Twisted
 
-// A job is what one run of a client is to fetch: messages 1 to count.
+// A job describes one run of a client, which fetches the messages 1 to count.
 type job struct {
 	host, port string
 	count      int
-	ca         string // a file with the server's certificate; "": no TLS
+	ca         string // a file with the server's certificate; if "", no TLS
 	dir        string // an empty scratch folder
 }
 
 // A client is a program to compare. It delivers to stdout, or to the Maildir "mail" in the job's folder.
 type client struct {
 	name    string
-	limit   bool     // what others are compared with: it delivers nothing
+	limit   bool     // the reference for the others: it delivers nothing
 	maildir bool     // delivers to a Maildir
-	slow    bool     // gets a large message a quarter the size, lest it take minutes
+	slow    bool     // gets a large message a quarter the size, as it would take minutes
 	noTLS   bool     // is not run over TLS
-	pkg     string   // the Debian package; "": none is needed
-	probe   []string // a command that succeeds where it is installed
+	pkg     string   // the Debian package, or "" if none is needed
+	probe   []string // a command that succeeds if it is installed
 	command func(ctx context.Context, j job) (*exec.Cmd, error)
 }
 
@@ -68,7 +68,7 @@ func (c *client) target() string {
 	return "stdout"
 }
 
-// installed reports whether the client can be run; fetchmail's exit status says nothing.
+// installed reports whether the client can be run; fetchmail's exit status is of no use.
 func (c *client) installed() bool {
 	if c.probe == nil {
 		return true

@@ -1,9 +1,9 @@
-// Bench compares this package with what its users would pick instead: mpop, fetchmail, curl, Twisted and Python's
-// poplib, each a whole process, in turn, on one server. On Debian, as root:
+// Bench compares this package with its alternatives: mpop, fetchmail, curl, Twisted and Python's poplib, each as a
+// process, one after the other, on one server. On Debian, as root:
 //
 //	go run -C bench . -install
 //
-// It writes RESULTS.md and results.svg. Only ratios are written: they hold on other machines too, seconds do not.
+// It writes RESULTS.md and results.svg. Only ratios are written, since they are similar on other machines.
 package main
 
 import (
@@ -26,10 +26,10 @@ func main() {
 	}
 	var b bench
 	install := flag.Bool("install", false, "install the clients that are missing, through apt-get")
-	flag.IntVar(&b.rounds, "rounds", 3, "how often each client is run, except where one run takes long")
+	flag.IntVar(&b.rounds, "rounds", 3, "how often each client is run, unless one run takes long")
 	flag.IntVar(&b.size, "size", 128, "MiB in the large message")
 	flag.IntVar(&b.count, "count", 500, "number of small messages")
-	flag.StringVar(&b.dir, "dir", os.TempDir(), "where to deliver to; on a RAM disk the disk does not count")
+	flag.StringVar(&b.dir, "dir", os.TempDir(), "directory for deliveries; use a RAM disk to exclude the disk")
 	flag.Parse()
 	b.command = strings.Join(append([]string{"go run -C bench ."}, os.Args[1:]...), " ")
 	err := b.pick(*install)
@@ -55,7 +55,7 @@ type bench struct {
 	results             map[string][]outcome // by the name of the column, in the order of clients
 }
 
-// pick keeps the clients that are installed, after installing them if told to.
+// pick keeps the clients that are installed, after installing them if requested.
 func (b *bench) pick(install bool) error {
 	var missing []string
 	for _, c := range clients {

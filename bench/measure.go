@@ -24,30 +24,30 @@ const (
 	slowShare  = 4               // slow clients get a large message this much smaller
 )
 
-// A column is one maildrop on one server, as all clients meet it.
+// A column is one maildrop on one server, which is the same for all clients.
 type column struct {
 	name    string
-	unit    string // what messages are made of
+	unit    string // repeated to make a message
 	count   int
-	size    int // octets in a message
+	size    int // bytes in a message
 	large   bool
 	latency time.Duration
 	tls     bool
 }
 
-// An outcome is what one client made of one column.
+// An outcome is the result of one client on one column.
 type outcome struct {
-	seconds  float64 // median; 0: there is none
-	perOctet float64 // seconds, without those for next to no message; 0: there are none
-	verdict  string  // what was delivered; "" where that was not looked at
+	seconds  float64 // median, or 0 if unknown
+	perOctet float64 // seconds, less those for a tiny message; 0 if unknown
+	verdict  string  // of the delivered messages; "" if they were not checked
 }
 
-// What a client may have delivered.
+// The verdicts on delivered messages.
 const (
-	same   = "same octets"
+	same   = "same bytes"
 	lf     = "same, LF line ends"
 	header = "same bodies, header changed"
-	wrong  = "**wrong octets**"
+	wrong  = "**wrong bytes**"
 	failed = "**failed**"
 )
 
@@ -83,7 +83,7 @@ func (c *column) serve(dir string, share int) (s *pop3test.Server, want []string
 }
 
 // measure runs each client on the column. A large message is for the clients that are not slow, a part of it for those
-// that are, and a message of one line tells for all of them how long starting, logging in and quitting takes.
+// that are, and a message of one line measures for all of them the time of starting, logging in and quitting.
 func (c *column) measure(who []client, rounds int, dir string) ([]outcome, error) {
 	outcomes := make([]outcome, len(who))
 	takesPart := func(client client) bool { return !(client.noTLS && c.tls) }
@@ -110,8 +110,8 @@ func (c *column) measure(who []client, rounds int, dir string) ([]outcome, error
 	return outcomes, nil
 }
 
-// pass runs those that take part in turn, round after round, on messages divided by share. Before that comes a round to
-// warm up, in which is looked at what they deliver.
+// pass runs the participants one after the other, round after round, on messages divided by share. In a round before,
+// to warm up, their deliveries are checked.
 func (c *column) pass(who []client, takesPart func(client) bool, outcomes []outcome, rounds, share int, dir string) (octets int, err error) {
 	s, want, ca, err := c.serve(dir, share)
 	if err != nil {
@@ -132,7 +132,7 @@ func (c *column) pass(who []client, takesPart func(client) bool, outcomes []outc
 			o, warming := &outcomes[k], round == 0
 			switch {
 			case !takesPart(client), o.verdict == failed,
-				warming && c.latency > 0, // would take long, and tell nothing new
+				warming && c.latency > 0, // would take long, for no new result
 				len(times[k]) > 0 && times[k][0] > longRun.Seconds():
 				continue
 			}
@@ -157,7 +157,7 @@ func (c *column) pass(who []client, takesPart func(client) bool, outcomes []outc
 	return octets, nil
 }
 
-// run runs the client once, as a whole process, and looks at what it delivered if told to.
+// run runs the client once, as a process, and checks its deliveries if requested.
 func (c *client) run(j job, want []string, look bool, dir string) (taken time.Duration, verdict string, err error) {
 	if j.dir, err = os.MkdirTemp(dir, "run"); err != nil {
 		return 0, "", err
@@ -212,7 +212,7 @@ func readMaildir(dir string) ([]byte, error) {
 	return bytes.Join(messages, nil), err
 }
 
-// judge compares what was delivered, one message behind the other, with what was sent.
+// judge compares the concatenated deliveries with the messages sent.
 func judge(got []byte, want []string) string {
 	whole := []byte(strings.Join(want, ""))
 	if sha256.Sum256(got) == sha256.Sum256(whole) {

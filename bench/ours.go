@@ -18,7 +18,7 @@ import (
 // clientMode, in the environment, makes this program one of its own clients.
 const clientMode = "POP3_BENCH_CLIENT"
 
-// runOurs is a client as a whole process: ADDR COUNT CA DIR, the last two possibly empty.
+// runOurs is a client process with the arguments ADDR COUNT CA DIR, the last two possibly empty.
 func runOurs(mode string, args []string) error {
 	if len(args) != 4 {
 		return fmt.Errorf("%s: %d arguments", mode, len(args))
@@ -93,7 +93,8 @@ func runOurs(mode string, args []string) error {
 	return c.Quit(ctx)
 }
 
-// readRaw is the limit: it asks by hand, looks for nothing but the end, and throws all octets away.
+// readRaw is the reference: it sends commands directly, searches only for the end of the response, and discards all
+// data.
 func readRaw(addr string, count int, config *tls.Config) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -169,7 +170,7 @@ func deliver(m *pop3.Message, dir string) error {
 type lfWriter struct {
 	w   io.Writer
 	buf []byte
-	cr  bool // a CR was held back
+	cr  bool // a CR has not been written yet
 }
 
 func (l *lfWriter) Write(p []byte) (int, error) {
@@ -200,7 +201,7 @@ func (l *lfWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// flush writes a CR that was held back.
+// flush writes a pending CR.
 func (l *lfWriter) flush() error {
 	if !l.cr {
 		return nil

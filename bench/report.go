@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// ratio is how fast client k read the large message, relative to the raw socket in the same column; 0: not known.
+// ratio returns the speed of client k for the large message, relative to the raw socket in the same column, or 0 if
+// unknown.
 func (b *bench) ratio(c column, k int) float64 {
 	o := b.results[c.name]
 	limit := slices.IndexFunc(b.clients, func(c client) bool { return c.limit })
@@ -19,7 +20,8 @@ func (b *bench) ratio(c column, k int) float64 {
 	return o[limit].perOctet / o[k].perOctet
 }
 
-// relative is how long client k took for the small messages, relative to RetrAll to stdout without latency; 0: not known.
+// relative returns the time of client k for the small messages, relative to RetrAll to stdout without latency, or 0 if
+// unknown.
 func (b *bench) relative(c column, k int) float64 {
 	unit := slices.IndexFunc(b.clients, func(c client) bool { return c.name == "pop3 RetrAll" && !c.maildir })
 	if unit < 0 || b.results[b.small[0].name][unit].seconds == 0 {
@@ -31,17 +33,17 @@ func (b *bench) relative(c column, k int) float64 {
 func (b *bench) markdown() string {
 	var t strings.Builder
 	fmt.Fprintf(&t, "# pop3 beside others\n\nMade by `%s` on a machine with %d CPUs; the server ran on it too.\n", b.command, runtime.NumCPU())
-	fmt.Fprintf(&t, "Each client was a whole process, and the clients took turns. Medians of %d rounds; a client that took more than %v was run once.\n",
+	fmt.Fprintf(&t, "Each client was a separate process, and the clients ran one after the other. Medians of %d rounds; a client that took more than %v was run once.\n",
 		b.rounds, longRun)
-	t.WriteString("What each delivered was compared by SHA-256 with what the server had. A dash: not run.\n\n![results](results.svg)\n\n")
+	t.WriteString("The deliveries were compared by SHA-256 with the server's messages. A dash means that the client was not run.\n\n![results](results.svg)\n\n")
 	if len(b.skipped) > 0 {
 		fmt.Fprintf(&t, "Not installed, and skipped: %s.\n\n", strings.Join(b.skipped, ", "))
 	}
 
 	fmt.Fprintf(&t, "## RETR of one message of %d MiB\n\n", b.size)
-	t.WriteString("Octets a second, relative to a program that reads the same socket with a buffer of 64 KiB and throws the octets away\n" +
-		"(over TLS: through crypto/tls). Higher is better. From each time that of the same client for a message of one line was taken off.\n")
-	fmt.Fprintf(&t, "poplib, Twisted and fetchmail got a message of %d MiB, lest it take minutes. To a Maildir means LF line ends and an fsync, for mpop and for ours.\n\n",
+	t.WriteString("Bytes per second, relative to a program that reads the same socket with a buffer of 64 KiB and discards the data\n" +
+		"(over TLS: through crypto/tls). Higher is better. The time of the same client for a message of one line was subtracted from each time.\n")
+	fmt.Fprintf(&t, "poplib, Twisted and fetchmail got a message of %d MiB, as they would take minutes. Delivery to a Maildir includes LF line ends and an fsync, for mpop and for this package.\n\n",
 		b.size/slowShare)
 	b.table(&t, b.large, "", b.ratio, nil)
 
@@ -78,7 +80,7 @@ func (b *bench) table(t *strings.Builder, columns []column, extra string, value 
 	}
 }
 
-// verdict says what client k delivered, and where that was not the same in all columns.
+// verdict returns the verdicts on the deliveries of client k, with the columns if they differ.
 func (b *bench) verdict(columns []column, k int) string {
 	var verdicts []string
 	where := make(map[string][]string)
@@ -103,7 +105,7 @@ func (b *bench) verdict(columns []column, k int) string {
 	return strings.Join(verdicts, "; ")
 }
 
-// figure has two significant digits, or whole numbers.
+// figure formats x with two significant digits, or as an integer.
 func figure(v float64) string {
 	switch {
 	case v == 0:
@@ -202,7 +204,7 @@ func (b *bench) svg() string {
 	slices.SortFunc(ends, func(a, b end) int { return int(math.Copysign(1, a.y-b.y)) })
 	y := 0.0
 	for _, e := range ends {
-		y = max(y+15, e.y) // names do not cover each other
+		y = max(y+15, e.y) // names must not overlap
 		line(852, e.y, 872, y, e.colour)
 		text(876, y+4, "start", e.colour, e.words)
 	}

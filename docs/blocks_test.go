@@ -38,7 +38,7 @@ func (b block) directive(name string) (string, bool) {
 // root is the directory of the tree.
 const root = ".."
 
-// documents returns the Markdown files for users and contributors. What commands write is not among them.
+// documents returns the Markdown files for users and contributors. Generated files are excluded.
 func documents(t *testing.T) []string {
 	t.Helper()
 	var files []string

@@ -42,7 +42,7 @@ func TestShell(t *testing.T) {
 	}
 }
 
-// goEnv is where Go keeps its files, which a command must find although its home directory is empty.
+// goEnv contains the directories of the Go command, which a command must find although its home directory is empty.
 var goEnv = sync.OnceValues(func() ([]string, error) {
 	var env []string
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GOFLAGS"} {

@@ -24,7 +24,7 @@ import (
 
 const scope = "github.com/seed-5b1d5243/pop3/otelpop3"
 
-// Config says where a session reports to. The zero value uses the global providers.
+// Config selects the destinations of reports. The zero value uses the global providers.
 type Config struct {
 	TracerProvider trace.TracerProvider // if nil, otel.GetTracerProvider()
 	MeterProvider  metric.MeterProvider // if nil, otel.GetMeterProvider()

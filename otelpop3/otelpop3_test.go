@@ -22,7 +22,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// A recorder keeps what was reported in memory.
+// A recorder keeps reports in memory.
 type recorder struct {
 	t       *testing.T
 	spans   *tracetest.InMemoryExporter
@@ -190,7 +190,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestSession checks what a session reports, with a refused command, a batch and a wrong password.
+// TestSession checks the reports of a session with a refused command, a batch and a wrong password.
 func TestSession(t *testing.T) {
 	srv := pop3test.NewServer(pop3test.Messages("Subject: one\r\n\r\nThis is the first.\r\n", "Subject: two\r\n\r\n"))
 	defer srv.Close()

@@ -3,7 +3,7 @@
 //
 //	POP3_USER=bounces POP3_PASSWORD=secret go run ./bounces pop.example.org bounces.state
 //
-// Notifications are deleted from the server after they were printed; other mail stays and is not looked at again. If the
+// Notifications are deleted from the server after they were printed; other mail stays and is not read again. If the
 // process dies between the two, a notification is printed again, with the same id.
 package main
 
@@ -80,7 +80,7 @@ func run(ctx context.Context, addr string, opts *pop3.Options, user, password, s
 	return err
 }
 
-// A result is what became of a message for one recipient.
+// A result is the status of a message for one recipient.
 type result struct{ ID, Recipient, Action, Status, Diagnostic string }
 
 func parse(r io.Reader) (results []result, err error) {

@@ -58,7 +58,7 @@ func run(ctx context.Context, addr string, opts *pop3.Options, user, password, t
 	defer out.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	err = forward(ctx, c, out, to)
-	return errors.Join(err, c.Quit(ctx)) // also after an error, so that what was accepted is deleted
+	return errors.Join(err, c.Quit(ctx)) // also after an error, so that accepted messages are deleted
 }
 
 // forward returns the refusals, or the error that ended it.

@@ -74,7 +74,7 @@ func TestExpiring(t *testing.T) {
 	}
 }
 
-// TestSilent lets the server accept the login and then say nothing.
+// TestSilent has the server accept the login and then send nothing.
 func TestSilent(t *testing.T) {
 	srv := pop3test.NewUnstartedServer(mailbox)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -17,7 +17,7 @@ import (
 
 var texts = []string{"Subject: one\r\n\r\n", "Subject: two\r\n\r\nHalf of this line is lost.\r\n", "Subject: three\r\n\r\n"}
 
-// A mailbox is a server and where its mail goes.
+// A mailbox is a server and the target of its mail.
 type mailbox struct {
 	srv        *pop3test.Server
 	opts       *pop3.Options

@@ -3,7 +3,7 @@
 //	OAUTH_CLIENT_ID=… OAUTH_CLIENT_SECRET=… OAUTH_TOKEN_URL=https://provider.example/token \
 //	POP3_USER=joe@example.org go run ./oauth pop.example.org token.json
 //
-// The file holds the token as JSON, with at least a refresh_token; the provider's documentation says how to get the
+// The file contains the token as JSON, with at least a refresh_token; the provider's documentation says how to get the
 // first one. Access tokens are renewed when they expire, and once more if the server refuses one before that. A new
 // token replaces the file, because some providers let a refresh token be used only once.
 package main

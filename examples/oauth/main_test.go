@@ -73,7 +73,7 @@ func TestRun(t *testing.T) {
 			p := &provider{access: "secret"}
 			test.saved.RefreshToken = "refresh1"
 			run1, file := serve(t, mailbox, p, test.saved)
-			for range 2 { // the second run uses what the first has saved
+			for range 2 { // the second run uses the token that the first has saved
 				var out bytes.Buffer
 				if err := run1(&out); err != nil {
 					t.Fatal(err)

@@ -21,8 +21,8 @@ type Authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// NewAuthority makes an authority and has it sign a certificate for localhost and the loopback
-// addresses. It leaves ca.pem, cert.pem and key.pem in dir.
+// NewAuthority creates an authority that signs a certificate for localhost and the loopback addresses. It writes
+// ca.pem, cert.pem and key.pem to dir.
 func NewAuthority(t testing.TB, dir string) *Authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -54,7 +54,7 @@ func NewAuthority(t testing.TB, dir string) *Authority {
 	return a
 }
 
-// TLSConfig is what a client needs to trust the server.
+// TLSConfig returns a client configuration that trusts the server's certificate.
 func (a *Authority) TLSConfig() *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AddCert(a.cert)

@@ -1,5 +1,5 @@
-// Package daemon runs server programs for tests: each on free loopback ports, with a certificate
-// made for the occasion, and gone with everything it started when the test ends or the test process dies.
+// Package daemon runs server programs for tests: each on free loopback ports and with its own certificate. A program,
+// and every process it has started, is killed when the test ends or the test process dies.
 package daemon
 
 import (
@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// Skip skips the test because the server name is missing. It fails it instead where the environment
-// variable POP3_REQUIRE, a comma-separated list, contains the name or "all".
+// Skip skips the test because the server name is missing. It fails the test instead if the environment variable
+// POP3_REQUIRE, a comma-separated list, contains the name or "all".
 func Skip(t testing.TB, name, why string) {
 	t.Helper()
 	required := strings.Split(os.Getenv("POP3_REQUIRE"), ",")
@@ -30,8 +30,8 @@ func Skip(t testing.TB, name, why string) {
 	t.Skip(why)
 }
 
-// Dir returns a new directory that other users may enter and that goes with the test. Its name is
-// short, since servers put Unix sockets below it, whose paths end at about 100 octets.
+// Dir returns a new directory that other users may enter and that is removed at the end of the test. Its name is short,
+// since servers create Unix sockets below it, whose paths are limited to about 100 bytes.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pop3-")
@@ -49,13 +49,13 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// Port returns a free TCP port of 127.0.0.1, from below the range that the kernel gives to clients.
-// Until the test ends no other call, in this process or another one, returns it.
+// Port returns a free TCP port of 127.0.0.1, from below the range that the kernel assigns to clients. Until the test
+// ends no other call, in this process or another one, returns it.
 func Port(t testing.TB) int {
 	t.Helper()
 	for range 1000 {
 		port := 10000 + rand.IntN(20000)
-		claim, err := net.ListenPacket("udp", Addr(port)) // the UDP port of that number stands for it
+		claim, err := net.ListenPacket("udp", Addr(port)) // the UDP port of that number reserves it
 		if err != nil {
 			continue
 		}
@@ -70,24 +70,24 @@ func Port(t testing.TB) int {
 	return 0
 }
 
-// Addr is the loopback address of a port.
+// Addr returns the loopback address of a port.
 func Addr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// Process is a server program and all that it has started.
+// Process is a server program and every process it has started.
 type Process struct {
 	cmd     *exec.Cmd
 	group   int
-	addrs   []string      // where it listens
-	guard   io.Closer     // closed: a shell kills the group, be it because we say so or because we died
+	addrs   []string      // on which it listens
+	guard   io.Closer     // when closed, by this process or by its death, a shell kills the group
 	guarded *exec.Cmd     // that shell
-	exited  chan struct{} // closed when the program itself is gone
+	exited  chan struct{} // closed when the program itself has exited
 	stop    sync.Once
 	out     *os.File
 }
 
-// Start runs the program in dir, in a process group of its own, with its output in the file "output"
-// there, and waits until something listens at every one of the addresses. The test's end kills it.
-// Where the test has failed, the ends of the output and of every *.log file in dir are logged.
+// Start runs the program in dir, in a new process group, with its output in the file "output" there, and waits until
+// all addresses accept connections. It is killed at the end of the test. If the test has failed, the ends of the output
+// and of every *.log file in dir are logged.
 func Start(t testing.TB, dir string, addrs []string, program string, args ...string) *Process {
 	t.Helper()
 	out, err := os.Create(filepath.Join(dir, "output"))
@@ -150,7 +150,7 @@ func (p *Process) waitFor(addr string) error {
 	}
 }
 
-// Stop asks the program to end and, once it has or ten seconds are over, kills whatever is left of it.
+// Stop asks the program to end and, once it has or after ten seconds, kills the remaining processes.
 func (p *Process) Stop() {
 	terminate(p.cmd)
 	select {
@@ -160,9 +160,8 @@ func (p *Process) Stop() {
 	p.Kill()
 }
 
-// Kill ends the program and all that it has started at once, and returns when nothing listens at its
-// addresses any more, or after ten seconds: what it has started is nobody's to wait for, and may take a
-// moment to die.
+// Kill kills the program and every process it has started, and returns when nothing listens on its addresses any more,
+// or after ten seconds: the processes that the program has started cannot be waited for, and may take a moment to exit.
 func (p *Process) Kill() {
 	p.stop.Do(func() {
 		p.guard.Close()
@@ -187,7 +186,7 @@ func listens(addr string) bool {
 	return true
 }
 
-// tail is the last 4 KiB of a file.
+// tail returns the last 4 KiB of a file.
 func tail(name string) []byte {
 	data, _ := os.ReadFile(name)
 	return bytes.TrimSpace(data[max(0, len(data)-4096):])

@@ -29,7 +29,7 @@ func TestPort(t *testing.T) {
 	}
 }
 
-// Whatever the program has started goes with it.
+// The processes that the program has started are killed too.
 func TestKill(t *testing.T) {
 	if _, err := exec.LookPath("mkfifo"); err != nil {
 		t.Skip(err)
@@ -52,9 +52,9 @@ func TestKill(t *testing.T) {
 				t.Fatalf("%q, %v", line, err)
 			}
 			end(p)
-			end(p) // again, for nothing
+			end(p) // a second call is a no-op
 			f.SetReadDeadline(time.Now().Add(10 * time.Second))
-			if rest, err := r.ReadString('\n'); err != io.EOF { // nobody holds the other end
+			if rest, err := r.ReadString('\n'); err != io.EOF { // no process has the other end open
 				t.Errorf("%q, %v, want EOF", rest, err)
 			}
 		})

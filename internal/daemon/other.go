@@ -4,7 +4,8 @@ package daemon
 
 import "os/exec"
 
-// The servers run on Unix only; elsewhere none is found, and the tests skip before they get here.
+// The servers run on Unix only. On other systems none is found, so the tests are skipped before these functions are
+// called.
 
 func ownGroup(*exec.Cmd) {}
 

@@ -15,7 +15,7 @@ var template string
 func (s *Server) config(opts Options, port, tlsPort int) string {
 	internal, group, login, chroot := "dovecot", "dovecot", "dovenull", ""
 	if os.Getuid() != 0 {
-		// All is run by the one user, who may not chroot.
+		// All processes run as the same user, who may not chroot.
 		internal, group, login, chroot = userName(), groupName(), userName(), "chroot ="
 	}
 	location := map[string]string{
@@ -49,7 +49,7 @@ func (s *Server) config(opts Options, port, tlsPort int) string {
 		"@uid@", strconv.Itoa(s.uid), "@gid@", strconv.Itoa(s.gid),
 		"@location@", location, "@mechanisms@", mechanisms, "@external@", external,
 		"@lock_session@", yes[opts.LockSession],
-		"@sessions@", strconv.Itoa(sessions+10), // and what the login processes take
+		"@sessions@", strconv.Itoa(sessions+10), // plus the login processes
 		"@processes@", strconv.Itoa(sessions/perProcess),
 		"@per_process@", strconv.Itoa(perProcess),
 		"@settings@", opts.Settings,

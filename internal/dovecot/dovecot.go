@@ -45,7 +45,7 @@ type Server struct {
 }
 
 // tokenKey signs the tokens for XOAUTH2 and OAUTHBEARER.
-const tokenKey = "a key that only tests know, 32 octets or more"
+const tokenKey = "a key that only tests know, 32 bytes or more"
 
 // Start runs a server whose mailboxes are empty. If Dovecot 2.3 is not installed the test is skipped, or fails if the
 // environment variable POP3_REQUIRE lists "dovecot".
@@ -148,7 +148,7 @@ func (s *Server) Stop() { s.process.Stop() }
 // Kill ends the server and all sessions at once.
 func (s *Server) Kill() { s.process.Kill() }
 
-// Log returns what the server has logged.
+// Log returns the server's log.
 func (s *Server) Log() string {
 	log, _ := os.ReadFile(filepath.Join(s.dir, "dovecot.log"))
 	return string(log)

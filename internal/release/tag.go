@@ -54,7 +54,7 @@ func (t *Tree) Prepare(version string) error {
 	return os.WriteFile(filepath.Join(t.Root, "go.work"), modfile.Format(t.Work.Syntax), 0o644)
 }
 
-// checkVersion refuses what cannot be a version of modules whose paths have no major version.
+// checkVersion refuses a version that modules without a major version in their paths cannot have.
 func checkVersion(version string) error {
 	if semver.Canonical(version) != version {
 		return fmt.Errorf("%s is not a version like v0.2.0", version)
@@ -166,7 +166,7 @@ func describes(changelog, version string) bool {
 	return false
 }
 
-// git runs Git in the tree and returns what it prints.
+// git runs Git in the tree and returns its output.
 func (t *Tree) git(ctx context.Context, args ...string) (string, error) {
 	out, err := exec.CommandContext(ctx, "git", append([]string{"-C", t.Root}, args...)...).Output()
 	if err != nil {

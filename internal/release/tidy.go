@@ -89,7 +89,7 @@ func (t *Tree) withoutSiblings(sums []byte) []byte {
 }
 
 // verifyAlone checks that m is tidy and that all of its packages and tests compile without the workspace, with the
-// versions that its go.mod selects. It works on a copy of what the proxy serves.
+// versions that its go.mod selects. It works on a copy of the files that the proxy serves.
 func (t *Tree) verifyAlone(ctx context.Context, s *Sandbox, m Module) error {
 	escaped, err := module.EscapePath(m.Path)
 	if err != nil {

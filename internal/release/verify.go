@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// Verify proves that users can install what the tree contains: each module compiles on its own, a new module can
-// import the library and build the program in README.md, and every command can be installed.
+// Verify proves that users can install the tree: each module compiles on its own, a new module can import the library
+// and build the program in README.md, and every command can be installed.
 func (t *Tree) Verify(ctx context.Context) error {
 	if err := t.Check(); err != nil {
 		return err

@@ -4,7 +4,7 @@ package socket
 
 import "net"
 
-// A rawConn does not exist here: connections are used through their methods.
+// A rawConn is not used on this system: connections are used through their methods.
 type rawConn struct{}
 
 func newRawConn(net.Conn) *rawConn { return nil }

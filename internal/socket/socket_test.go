@@ -32,7 +32,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestProbe probes a connection whose last deadline has passed since.
+// TestProbe probes a connection whose last deadline has passed.
 func TestProbe(t *testing.T) {
 	client, server := tcpPair(t)
 	c := New(client, time.Minute)
@@ -82,7 +82,7 @@ func (ignoresDeadlines) SetDeadline(time.Time) error      { return nil }
 func (ignoresDeadlines) SetReadDeadline(time.Time) error  { return nil }
 func (ignoresDeadlines) SetWriteDeadline(time.Time) error { return nil }
 
-// TestIgnoredDeadlines: neither a probe nor a Read nor a Write waits for good.
+// TestIgnoredDeadlines checks that neither a probe nor a Read nor a Write blocks forever.
 func TestIgnoredDeadlines(t *testing.T) {
 	for name, do := range map[string]func(c *Conn) error{
 		"read":         func(c *Conn) error { _, err := c.Read(make([]byte, 1)); return err },
@@ -110,7 +110,7 @@ func probeOnce(c *Conn) (int, error) {
 	return c.Read(make([]byte, 1))
 }
 
-// TestProbeKeepsData: what arrives after a probe has given up is read by the next Read, in order.
+// TestProbeKeepsData checks that data that arrives after a probe has timed out is read by the next Read, in order.
 func TestProbeKeepsData(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
@@ -139,7 +139,7 @@ func TestProbeKeepsData(t *testing.T) {
 	})
 }
 
-// TestProbeOfPanickingConn: a Read in a goroutine of the package must not end the program.
+// TestProbeOfPanickingConn checks that a panic of a Read in a goroutine of the package does not end the program.
 func TestProbeOfPanickingConn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, _ := net.Pipe()
@@ -154,7 +154,8 @@ type panics struct{ net.Conn }
 
 func (panics) Read([]byte) (int, error) { panic("Read") }
 
-// TestKeptWriteTimeout: a connection that keeps a write timeout for good, as crypto/tls does, must not meet an early one.
+// TestKeptWriteTimeout checks that no deadline fires early on a connection that keeps a write timeout forever, as
+// crypto/tls does.
 func TestKeptWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
@@ -185,7 +186,7 @@ func (k *keepsTimeout) Write(p []byte) (int, error) {
 	return k.Conn.Write(p)
 }
 
-// TestDeadlinesCleared: the caller's deadlines do not outlive New.
+// TestDeadlinesCleared checks that New clears the caller's deadlines.
 func TestDeadlinesCleared(t *testing.T) {
 	client, server := tcpPair(t)
 	must(t, client.SetDeadline(time.Unix(1, 0)))

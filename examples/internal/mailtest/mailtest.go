@@ -41,7 +41,7 @@ func (c *cut) WriteMessage(w io.Writer, n int) error {
 	return c.Maildrop.WriteMessage(&half{w, c.Size(n) / 2}, n)
 }
 
-// half fails after so many octets.
+// half fails after n bytes.
 type half struct {
 	w    io.Writer
 	left int64
