@@ -323,7 +323,7 @@ func TestFetchDistrusts(t *testing.T) {
 	if status := a.run(t.Context(), []string{"fetch", "-pin", pin, url, e.path("Maildir")}); status != 0 {
 		t.Errorf("with -pin %q: status %d, stderr %q", pin, status, stderr)
 	}
-	wrong := strings.Replace(pin, pin[10:11], string("0123456789abcdef0"[strings.Index("0123456789abcdef", pin[10:11])+1]), 1)
+	wrong := pin[:len(pin)-1] + map[bool]string{true: "1", false: "0"}[strings.HasSuffix(pin, "0")]
 	if status := a.run(t.Context(), []string{"fetch", "-pin", wrong, url, e.path("Maildir")}); status != exitServer ||
 		!strings.Contains(stderr.String(), "another fingerprint") {
 		t.Errorf("with a wrong pin: status %d, stderr %q", status, stderr)
