@@ -11,20 +11,21 @@ import (
 	"time"
 )
 
-// The window bounds the commands in flight, in number and in the octets of the responses expected, so that breaking out of a
-// loop leaves little to be drained. It starts small, as long as the size of no message is known, and grows by two with every
-// response: it triples with each round trip. At its maximum the commands still fit into the smallest socket buffer, so a
-// server that is blocked writing cannot block us.
+// The window bounds the commands in flight, in number and in the expected bytes of the responses, so that little must
+// be drained after a break. It starts small, since the size of the messages is unknown, and grows by two with every
+// response, so it triples with each round trip. At its maximum the commands still fit into the smallest socket buffer,
+// so a server that is blocked writing cannot block us.
 const (
 	minWindow    = 2
 	firstWindow  = 8
-	knownWindow  = 16 // instead, once a message has been seen
+	knownWindow  = 16 // instead, after the first message
 	maxWindow    = 256
 	windowOctets = 4 << 20
 )
 
-// idleAfter is how long after a write the server may have answered everything and sent something unsolicited. More commands
-// are then written only after all responses have been read and the connection has been probed, which costs a round trip.
+// idleAfter is the time after a write in which the server may have completed all responses and sent unsolicited data.
+// More commands are then written only after all responses have been read and the connection has been probed, which
+// costs a round trip.
 const idleAfter = time.Second
 
 // RetrAll retrieves messages in the given order, pipelining the commands if the server advertises PIPELINING (RFC 2449, section
@@ -103,8 +104,8 @@ func (c *Client) messages(ctx context.Context, verb string, numbers []int, comma
 	}
 }
 
-// leave ends a message when its loop goes on. The error is one that closed the session, also if the body of the loop has
-// ignored it.
+// leave ends a message when its loop continues. It returns the error that closed the session, even if the body of the
+// loop has ignored it.
 func (m *Message) leave() error {
 	if err := m.Close(); err != nil && !isServerError(err) {
 		return err
@@ -121,7 +122,7 @@ type batch struct {
 	bodies  bool     // a multi-line response follows +OK
 	current *Message // the message yielded last
 
-	written chan struct{} // closed when the writer has ended; nil if there is none
+	written chan struct{} // closed when the writer has ended; nil without a writer
 	lost    error         // why the writer failed; may be read after written is closed
 	release func() bool   // stops watching for the end of the session
 
@@ -129,7 +130,7 @@ type batch struct {
 	room    sync.Cond
 	issued  int   // commands; raised before the write
 	done    int   // responses
-	size    int64 // of a message, in octets, as expected from those seen
+	size    int64 // expected bytes of a message, from those seen
 	known   bool  // a message has been seen completely
 	stopped bool
 	wrote   time.Time   // when the writer last wrote
@@ -209,7 +210,7 @@ func (b *batch) window() int {
 	}
 }
 
-// writeAhead keeps the window full, refilling it when half of it is answered.
+// writeAhead keeps the window full, refilling it after half of its responses.
 func (b *batch) writeAhead() {
 	defer close(b.written)
 	b.lost = errUserPanic // unless it returns
@@ -243,8 +244,8 @@ func (b *batch) writeAhead() {
 	}
 }
 
-// answer reads the next status line, of the command for message number, into m if that is not nil. The error is a
-// *ServerError, or the one that closed the session.
+// answer reads the next status line, of the command for message number, into m if m is not nil. The error is a
+// *ServerError, or the error that closed the session.
 func (b *batch) answer(number int, m *Message) error {
 	if err := b.s.resume(&b.lease); err != nil {
 		return err
@@ -278,7 +279,7 @@ func (b *batch) answer(number int, m *Message) error {
 	return err
 }
 
-// settle probes the connection if the writer waits for that, and lets it go on.
+// settle probes the connection if the writer waits for that, and lets the writer continue.
 func (b *batch) settle(command string) error {
 	b.mu.Lock()
 	due := b.settles && b.done == b.issued
@@ -309,7 +310,7 @@ func (b *batch) expect(command string) {
 	}
 }
 
-// noteSentLocked notes when commands are sent.
+// noteSentLocked records the time at which commands are sent.
 func (b *batch) noteSentLocked(first, last int) {
 	if b.sentAt == nil {
 		return
@@ -319,7 +320,7 @@ func (b *batch) noteSentLocked(first, last int) {
 	}
 }
 
-// lose ends the events of the commands that will not be answered. Nothing may be sent any more.
+// lose ends the events of the commands that will get no response. Nothing may be sent afterwards.
 func (b *batch) lose(cause error) {
 	if b.sentAt == nil || b.s.err() == nil { // without an error, the lease was evicted and is being drained
 		return
@@ -334,8 +335,8 @@ func (b *batch) lose(cause error) {
 	}
 }
 
-// answered counts a response, and reports whether its command had been sent: a server that sends more responses than it
-// received commands may be ahead of them.
+// answered counts a response, and reports whether its command had been sent: a server may send more responses than it
+// received commands.
 func (b *batch) answered() (asked bool) {
 	b.mu.Lock()
 	b.done++
@@ -348,8 +349,8 @@ func (b *batch) answered() (asked bool) {
 	return asked
 }
 
-// sized notes the size of a message, or how much of it has been read so far. A larger one than expected counts at once, since
-// that is what would have to be drained; smaller ones count little by little.
+// sized records the size of a message, or how much of it has been read so far. If it is larger than expected, it raises
+// the expected size at once, since as much may have to be drained; smaller sizes lower it gradually.
 func (b *batch) sized(octets int64, complete bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -376,8 +377,8 @@ func (b *batch) message(number int) (*Message, error) {
 	return m, m.err
 }
 
-// close ends the batch: it stops sending, drains what is outstanding, and releases the lease. It returns an error only if
-// none was returned before.
+// close ends the batch: it stops sending, drains the outstanding responses, and releases the lease. It returns an error
+// only if none was returned before.
 func (b *batch) close() error {
 	returned := false
 	defer b.s.closeOnPanic(&returned)
@@ -445,7 +446,7 @@ func (b *batch) drain() error {
 		b.answered()
 	}
 	if b.written != nil {
-		b.s.conn.sock.StartWatchdog() // a server can answer a command that it has not read
+		b.s.conn.sock.StartWatchdog() // a server can respond to a command that it has not read
 		<-b.written
 		if err := b.s.conn.sock.StopWatchdog(b.lost); err != nil {
 			return err

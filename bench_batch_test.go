@@ -9,7 +9,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// BenchmarkBatch fetches and deletes 500 messages of 4 KiB at several round trip times, and in lock step where that does
+// BenchmarkBatch fetches and deletes 500 messages of 4 KiB at several round trip times, and in lock step if that does
 // not take minutes.
 func BenchmarkBatch(b *testing.B) {
 	for _, rtt := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond} {
@@ -33,7 +33,7 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
-// batches deal with all messages of a mailbox.
+// batches process all messages of a mailbox.
 var batches = []struct {
 	name string
 	run  func(c *Client, numbers []int) error

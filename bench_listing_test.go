@@ -72,7 +72,7 @@ func readListing[T Entry | UID](list func(*Client, context.Context) (*Listing[T]
 	}
 }
 
-// sink keeps the bare loop from being optimised away.
+// sink keeps the bare loop from being optimized away.
 var sink struct {
 	sum int64
 	id  string
@@ -105,7 +105,7 @@ func bareListing(conn *memConn, ids bool) (entries int) {
 	}
 }
 
-// BenchmarkChannel is the limit of Listing.C: a channel of the same size whose feeder has nothing else to do.
+// BenchmarkChannel measures the limit of Listing.C: a channel of the same size whose feeder does nothing else.
 func BenchmarkChannel(b *testing.B) {
 	for b.Loop() {
 		ch := make(chan Entry, channelRoom)

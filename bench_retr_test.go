@@ -34,7 +34,7 @@ func corpusText(unit string, size int) []byte {
 	return append(b[:size], "\r\n"...)
 }
 
-// stuffed is text as it goes over the wire, terminator included.
+// stuffed returns text as it is sent, including the terminator.
 func stuffed(text []byte) []byte {
 	var b bytes.Buffer
 	w := textproto.NewWriter(bufio.NewWriter(&b)).DotWriter()
@@ -43,7 +43,7 @@ func stuffed(text []byte) []byte {
 	return b.Bytes()
 }
 
-// BenchmarkUnstuff measures the un-stuffing alone, in memory, beside a copy.
+// BenchmarkUnstuff measures the un-stuffing alone, in memory, relative to a copy.
 func BenchmarkUnstuff(b *testing.B) {
 	for _, c := range corpus {
 		b.Run(c.name, func(b *testing.B) {
@@ -68,7 +68,7 @@ func unstuffing(unit string) []contender {
 	}
 }
 
-// blast serves one answer for each command on a loopback port. With a TLS configuration it does so over TLS.
+// blast serves one response for each command on a loopback port, over TLS if there is a configuration.
 func blast(b *testing.B, answer []byte, config *tls.Config) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

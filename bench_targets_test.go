@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// BenchmarkTargets measures what the speed of this package is held to: a line for each target, ours and what it is compared with
-// taking turns, and the ratio of the medians. A metric is named a/b, more is better unless the line says "most"; "least" and
-// "most" are the targets. RETR is a large message from a loopback socket, beside reading such a socket with 64 KiB at a
-// time and throwing the octets away; every few rounds all connections are made anew, since no two of them are equally fast.
+// BenchmarkTargets measures the performance targets of this package. For each target, the package and its reference run
+// alternately, and the ratio of the medians is printed. A metric is named a/b, more is better unless the line says
+// "most"; "least" and "most" are the targets. RETR is a large message from a loopback socket, relative to reading such
+// a socket with 64 KiB at a time and discarding the data. Every few rounds all connections are replaced, since their
+// speeds differ.
 func BenchmarkTargets(b *testing.B) {
 	for _, c := range corpus {
 		b.Run("RETR/"+c.name, func(b *testing.B) {
@@ -104,7 +105,8 @@ func BenchmarkTargets(b *testing.B) {
 	})
 }
 
-// turns has contenders take turns, and returns the median of the seconds that each took. Every fourth round they are made anew.
+// turns runs contenders alternately, and returns the median of the seconds that each took. They are replaced every
+// fourth round.
 func turns(b *testing.B, anew func() []contender) map[string]float64 {
 	var contenders []contender
 	took := map[string][]float64{}
@@ -126,11 +128,11 @@ func turns(b *testing.B, anew func() []contender) map[string]float64 {
 		slices.Sort(times)
 		medians[name] = times[len(times)/2]
 	}
-	b.ReportMetric(0, "ns/op") // of all contenders together: it says nothing
+	b.ReportMetric(0, "ns/op") // the sum of all contenders is of no use
 	return medians
 }
 
-// repeated has contenders do their work n times for each time they are told to.
+// repeated has contenders do their work n times per call.
 func repeated(n int, contenders []contender) []contender {
 	for i, c := range contenders {
 		contenders[i].do = func() (err error) {

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// A contender does one piece of work, the same as the others, as often as it is told to.
+// A contender does the same work as the others, a given number of times.
 type contender struct {
 	name   string
 	octets int
@@ -33,7 +33,7 @@ func each(b *testing.B, contenders []contender) {
 	}
 }
 
-// memConn serves from memory: a greeting, then one answer for each write.
+// memConn serves from memory: a greeting, then one response for each write.
 type memConn struct {
 	net.Conn
 	answer, rest []byte
@@ -53,12 +53,12 @@ func (m *memConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// BenchmarkIdle reports what an idle session keeps above its bare connection.
+// BenchmarkIdle reports the memory of an idle session beyond that of its connection.
 func BenchmarkIdle(b *testing.B) {
 	b.ReportMetric(idleSession(b), "B/session")
 }
 
-// idleSession returns how many octets of heap an idle session takes that its bare connection does not, on average.
+// idleSession returns the average number of heap bytes of an idle session, less those of its connection.
 func idleSession(b *testing.B) float64 {
 	const sessions = 400
 	s := pop3test.NewUnstartedServer(pop3test.Messages("Subject: x\r\n\r\nx\r\n"))
@@ -105,7 +105,7 @@ func idleSession(b *testing.B) float64 {
 		}
 		return c
 	}
-	measure(bare) // and ours fill the pools first, those of the server among them
+	measure(bare) // and fill the pools first, including those of the server
 	measure(ours)
 	grown, rounds := int64(0), 0
 	for b.Loop() {
@@ -115,7 +115,7 @@ func idleSession(b *testing.B) float64 {
 	return float64(grown) / sessions / float64(rounds)
 }
 
-// heap returns the octets in use.
+// heap returns the bytes in use.
 func heap() int64 {
 	runtime.GC()
 	runtime.GC()

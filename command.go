@@ -17,7 +17,7 @@ func alwaysProbed(command string) bool {
 }
 
 // ready prepares for writing a command while none is in flight: it discards unsolicited data, and checks h.ctx and the
-// session for the last time. An error is that of a command of which nothing was written, if it is the first of its lease.
+// session for the last time. If the command is the first of its lease, an error matches ErrNotSent.
 func (s *session) ready(h *lease, shown string) error {
 	s.observes(h, shown)
 	s.mu.Lock()
@@ -72,8 +72,8 @@ func (s *session) ask(h *lease, line, shown string) (text string, err error) {
 	return text, err
 }
 
-// answer reads the status line of a command that was sent. The error is a *ServerError if it is -ERR; any other closes the
-// session.
+// answer reads the status line of a command that was sent. The error is a *ServerError for -ERR; any other error closes
+// the session.
 func (s *session) answer(h *lease, shown string) (text string, err error) {
 	word, text, err := s.conn.status()
 	s.answered(h)
@@ -86,7 +86,7 @@ func (s *session) answer(h *lease, shown string) (text string, err error) {
 	return text, nil
 }
 
-// answering notes the command whose response is read next, if it was sent ahead.
+// answering records the command whose response is read next, if it was pipelined.
 func (s *session) answering(h *lease, command string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +104,7 @@ func (s *session) do(ctx context.Context, name string, fn func(h *lease) error) 
 	err := fn(h)
 	h.result = err
 	if err != nil && !h.observed {
-		s.observes(h, name) // it was refused before anything was sent
+		s.observes(h, name) // refused before anything was sent
 	}
 	s.release(h)
 	returned = true
@@ -121,7 +121,7 @@ func (s *session) cmd(ctx context.Context, command string) (text string, err err
 	return text, err
 }
 
-// open sends a command, which h is named after, and leaves the lease parked, with its multi-line response to be read.
+// open sends a command, which names h, and leaves the lease parked, with its multi-line response to be read.
 func (s *session) open(h *lease, command string, resp drainer) (text string, err error) {
 	if err := s.acquire(h); err != nil {
 		return "", err

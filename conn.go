@@ -16,10 +16,10 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/socket"
 )
 
-// bufferSize is where larger reads stop being faster.
+// bufferSize is a size beyond which reads are no faster.
 const bufferSize = 64 << 10
 
-// buffers are borrowed while a response is read, so that an idle session holds none.
+// buffers are borrowed while a response is read, so that an idle session has none.
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // Limits on discarding unsolicited data before a command.
@@ -28,8 +28,8 @@ const (
 	maxUnsolicitedTime = time.Second
 )
 
-// probeAfter is how long a session must have been idle for unsolicited data to be looked for, unless the command demands
-// it. A look costs a system call, which is a tenth of a round trip on loopback.
+// probeAfter is the idle time after which a command is preceded by a probe for unsolicited data, unless the command
+// requires one. A probe costs a system call, which is a tenth of a round trip on loopback.
 const probeAfter = 100 * time.Microsecond
 
 // maxEmptyReads is the number of consecutive empty reads after which fill returns io.ErrNoProgress.
@@ -42,13 +42,13 @@ type conn struct {
 	sock *socket.Conn
 	rw   net.Conn // sock, or TLS over it
 	buf  []byte   // nil while nothing is buffered
-	r, w int      // buf[r:w] has arrived and is not used yet
+	r, w int      // buf[r:w] is unread
 	out  []byte   // the command line being written
 
 	maxLine     int
-	lastLine    string    // the last line that came unasked, for the error if the server closes on it
-	idle        time.Time // since when nothing has been received
-	messageSize int64     // octets of a message, as the batches so far make one expect; 0 if unknown
+	lastLine    string    // the last unsolicited line, for the error if the server then closes the connection
+	idle        time.Time // when data was last received
+	messageSize int64     // expected bytes of a message, from the batches so far; 0 if unknown
 	logger      *slog.Logger
 	transcript
 
@@ -71,7 +71,7 @@ func (c *conn) stream() net.Conn {
 	return c.sock
 }
 
-// tlsState returns the state of the TLS connection, whether the caller or this package made it.
+// tlsState returns the state of the TLS connection, whether the caller or this package has established it.
 func (c *conn) tlsState() (tls.ConnectionState, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,15 +102,15 @@ func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
 	c.rw = t
 	c.mu.Unlock()
 	state := t.ConnectionState()
-	c.logger.Debug("pop3: TLS established", "version", tls.VersionName(state.Version), "cipher", tls.CipherSuiteName(state.CipherSuite))
+	c.logger.Debug("TLS established", "version", tls.VersionName(state.Version), "cipher", tls.CipherSuiteName(state.CipherSuite))
 	return nil
 }
 
 var errNoTLS = errors.New("no TLS")
 
-// handshakeFailed quotes a server that answered without TLS. data is what it sent.
+// handshakeFailed quotes a server that responded without TLS. data is its response.
 func (c *conn) handshakeFailed(err error, data []byte) error {
-	if len(data) == 0 && c.buffered() > 0 { // the client's part could not be written
+	if len(data) == 0 && c.buffered() > 0 { // the ClientHello could not be written
 		data = c.buf[c.r:c.w]
 	}
 	if len(data) == 0 || isTLSRecord(data) {
@@ -124,7 +124,7 @@ func (c *conn) handshakeFailed(err error, data []byte) error {
 	return &commandError{text: `server answered without TLS: "` + quoted + `"`, err: errors.Join(errNoTLS, err)}
 }
 
-// firstReads keeps the first octets that are read from a connection.
+// firstReads keeps the first bytes that are read from a connection.
 type firstReads struct {
 	net.Conn
 	data []byte
@@ -152,7 +152,7 @@ func isTLSRecord(data []byte) bool {
 	return len(data) < 3 || data[2] <= 4
 }
 
-// closeNotifyTime limits the wait for a peer that does not read.
+// closeNotifyTime limits the write to a peer that does not read.
 const closeNotifyTime = 100 * time.Millisecond
 
 // closeNotify tells the peer that nothing more will be sent (RFC 8446, section 6.1), if the connection uses TLS. It does not
@@ -182,7 +182,7 @@ func (c *conn) send(line, shown string) error {
 	c.sent(shown)
 	c.out = append(append(c.out[:0], line...), "\r\n"...)
 	err := c.write(c.out)
-	clear(c.out) // it may have been a password
+	clear(c.out) // it may have contained a password
 	if cap(c.out) > 1024 {
 		c.out = nil
 	}
@@ -272,7 +272,8 @@ func (c *conn) line() ([]byte, error) {
 	}
 }
 
-// The reasons why a line is no status line. Waiting for more of one that ends in a bare LF would time out.
+// The reasons why a line is not a status line. A line that ends with a bare LF is rejected at once: waiting for CRLF
+// would time out.
 const (
 	bareLF   = "line ends in a bare LF"
 	noStatus = "neither +OK nor -ERR"
@@ -292,11 +293,11 @@ func (c *conn) malformed(line []byte, reason string) error {
 	return &ProtocolError{Line: c.quoted(line), Reason: reason}
 }
 
-// reply is status where a SASL challenge may come instead: then the word is "+".
+// reply is like status, but also accepts a SASL challenge, whose word is "+".
 func (c *conn) reply() (word, text string, err error) {
 	var line []byte
 	for {
-		if b := c.buf[c.r:c.w]; isTLSRecord(b) { // its end may look like no line at all
+		if b := c.buf[c.r:c.w]; isTLSRecord(b) { // its end may not look like a line
 			return "", "", c.malformed(b, noStatus)
 		}
 		if end := bytes.IndexByte(c.buf[c.r:c.w], '\n'); end >= 0 {
@@ -325,7 +326,7 @@ func (c *conn) reply() (word, text string, err error) {
 		first, rest = line[:i], bytes.TrimLeft(line[i:], " \t")
 	}
 	if string(first) == "+" {
-		c.debug("S: ", fmt.Sprintf("+ [%d octets]", len(rest))) // base64 may hide a secret
+		c.debug("S: ", fmt.Sprintf("+ [%d octets]", len(rest))) // base64 may contain a secret
 	} else if c.debugger != nil {
 		c.received(string(line))
 	}
@@ -340,7 +341,7 @@ func (c *conn) reply() (word, text string, err error) {
 	return "", "", c.malformed(line, noStatus)
 }
 
-// explain makes the error that ends the session of err, which was met while command was in flight.
+// explain returns the error that ends the session, for an error err that occurred while command was in flight.
 func (c *conn) explain(command string, err error) error {
 	var protocol *ProtocolError
 	var untrusted *tls.CertificateVerificationError
@@ -357,7 +358,7 @@ func (c *conn) explain(command string, err error) error {
 			limit.command = command
 		}
 		return limit
-	case errors.As(err, &header): // of a *tls.Conn that was given to NewClient
+	case errors.As(err, &header): // from a *tls.Conn passed to NewClient
 		return &commandError{command, `server answered without TLS: "` + c.unfinished(header.RecordHeader[:]) + `"`, errors.Join(errNoTLS, err)}
 	case errors.Is(err, ErrLineTooLong):
 		return commandFailed(command, err)
@@ -369,7 +370,8 @@ func (c *conn) explain(command string, err error) error {
 	return &lostError{command, c.lastLine, c.shown(err)}
 }
 
-// lines returns all complete lines that are buffered, waiting for the first. The caller reports with used what it took.
+// lines returns all complete lines that are buffered, waiting for the first. The caller reports the bytes consumed with
+// used.
 func (c *conn) lines() ([]byte, error) {
 	for seen := 0; ; {
 		b := c.buf[c.r:c.w]
@@ -395,7 +397,7 @@ func (c *conn) used(n int) { c.r += n }
 func (c *conn) buffered() int {
 	if c.r == c.w {
 		c.sock.Probe(true)
-		c.fill() // an error will be met again by the next read
+		c.fill() // the next read returns the error again
 		c.sock.Probe(false)
 	}
 	return c.w - c.r
@@ -410,8 +412,8 @@ func (c *conn) nextLine() string {
 	return c.unfinished(line)
 }
 
-// discardUnsolicited discards what the server sent while no command was in flight. It does not wait. An error is the end
-// of the connection.
+// discardUnsolicited discards data that the server sent while no command was in flight. It does not wait. An error
+// means that the connection has ended.
 func (c *conn) discardUnsolicited() error {
 	c.sock.Probe(true)
 	defer c.sock.Probe(false)
@@ -441,5 +443,5 @@ func (c *conn) discardBuffered() {
 	}
 	c.r, c.w = 0, 0
 	c.lastLine = quoted(b[bytes.LastIndexByte(b, '\n')+1:])
-	c.logger.Warn("pop3: dropped octets that nobody asked for", "octets", len(b), "last", printable(c.lastLine))
+	c.logger.Warn("discarded unsolicited data", "bytes", len(b), "last", printable(c.lastLine))
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// dialer notes the address and answers with a connection.
+// dialer records the address and returns a connection.
 type dialer struct {
 	network, addr string
 	conn          net.Conn
@@ -64,7 +64,7 @@ func TestDial(t *testing.T) {
 	secure := pop3test.NewTLSServer(pop3test.Messages("a\r\n"))
 	defer secure.Close()
 	trusting := &Options{TLSConfig: pop3test.TLSConfig()}
-	trusting.TLSConfig.ServerName = "" // that of the address will do
+	trusting.TLSConfig.ServerName = "" // the address provides it
 	for name, dial := range map[string]func() (*Client, error){
 		"DialTLS":                  func() (*Client, error) { return DialTLS(background, secure.Addr, trusting) },
 		"DialStartTLS":             func() (*Client, error) { return DialStartTLS(background, srv.Addr, trusting) },
@@ -100,7 +100,7 @@ func TestDial(t *testing.T) {
 	}
 }
 
-// TestDialBounds: ctx bounds the handshake.
+// TestDialBounds checks that ctx applies to the handshake.
 func TestDialBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(background, time.Second)
@@ -109,7 +109,7 @@ func TestDialBounds(t *testing.T) {
 		_, err := DialTLS(ctx, "localhost", &Options{Dialer: d, Timeout: -1})
 		wantError(t, err, context.DeadlineExceeded)
 		if d.addr != "localhost:995" {
-			t.Errorf("dialled %q", d.addr)
+			t.Errorf("dialed %q", d.addr)
 		}
 	})
 }

@@ -15,21 +15,21 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/oracle"
 )
 
-// How an exchange ends.
+// The outcomes of an exchange.
 const (
-	unsent    = "nothing sent"
-	success   = "success"
-	refused   = "refused"
-	cancelled = "cancelled"
-	broken    = "broken"
+	unsent   = "nothing sent"
+	success  = "success"
+	refused  = "refused"
+	canceled = "canceled"
+	broken   = "broken"
 )
 
 // slowExchange is the reference for AUTH.
 type slowExchange struct {
-	lines      []string // that were sent
-	challenges []string // that the mechanism got
+	lines      []string // sent
+	challenges []string // received by the mechanism
 	end        string
-	err        error // of a broken session; see statusSlowly
+	err        error // of a closed session; see statusSlowly
 }
 
 var (
@@ -38,7 +38,7 @@ var (
 	strictlyBase64 = regexp.MustCompile(`^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$`)
 )
 
-// authSlowly is the exchange of a mechanism that has these responses, and then fails.
+// authSlowly is the reference for the exchange of a mechanism that has these responses and then fails.
 func authSlowly(h *hearing, name string, initial []byte, responses []string, mayShow bool) (x slowExchange) {
 	name = strings.ToUpper(name)
 	if !mechanismName.MatchString(name) || !mayShow && slices.Contains([]string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}, name) {
@@ -106,7 +106,7 @@ func authSlowly(h *hearing, name string, initial []byte, responses []string, may
 		case err != nil:
 			x.end, x.err = broken, err
 		case word == "-ERR":
-			x.end = cancelled
+			x.end = canceled
 		default:
 			x.end, x.err = broken, errRefusedLine
 		}
@@ -114,7 +114,7 @@ func authSlowly(h *hearing, name string, initial []byte, responses []string, may
 	}
 }
 
-// withSecret is a response of a mechanism that holds a secret in its usual place.
+// withSecret is a response of a mechanism with a secret in its usual place.
 func withSecret(name, secret string) string {
 	switch strings.ToUpper(name) {
 	case "PLAIN":
@@ -129,8 +129,8 @@ func withSecret(name, secret string) string {
 	return secret
 }
 
-// checkSecret wants nothing of a secret in what is shown, once line number told was sent, by a server that learned of it
-// from there: one that knew it before proves nothing.
+// checkSecret checks that the shown text contains no part of a secret after line number told, which contains it, was
+// sent. It passes if the server has sent the secret before.
 func checkSecret(t *testing.T, shown string, told int, answers []string, forms ...string) {
 	t.Helper()
 	for _, form := range forms {
@@ -145,9 +145,10 @@ func checkSecret(t *testing.T, shown string, told int, answers []string, forms .
 	}
 }
 
-// FuzzAuth is an exchange of any mechanism with a server that answers anything: the answers, and the responses, are parted
-// by NUL. In an answer $ stands for the secret, % for its base64 form, & for that of the response with the secret; a response
-// that is $ is that response. start says what the initial response is: none, some octets, or the one with the secret.
+// FuzzAuth is an exchange of an arbitrary mechanism with a server that sends arbitrary answers. The answers and the
+// responses are separated by NUL. In an answer $ stands for the secret, % for its base64 form, and & for that of the
+// response with the secret; a response that is $ is that response. start selects the initial response: none, some
+// bytes, or the one with the secret.
 func FuzzAuth(f *testing.F) {
 	const json401 = "+ eyJzdGF0dXMiOiI0MDEiLCJzY2hlbWVzIjoiYmVhcmVyIiwic2NvcGUiOiJtYWlsIn0=\r\n"
 	long := strings.Repeat("token", 60)
@@ -194,7 +195,7 @@ func FuzzAuth(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, name string, mayShow bool, start byte, initial []byte, secret, responses, said string, pieces []byte) {
 		said = said[:min(len(said), 1<<11)]
-		// A secret with a # in it is found in no text of this package's own.
+		// No text of this package contains a secret with a # in it.
 		secret = "#" + notLetters.ReplaceAllString(secret[:min(len(secret), 50)], "")
 		response := withSecret(name, secret)
 		echo := strings.NewReplacer("$", secret, "%", in64(secret), "&", in64(response))
@@ -202,7 +203,7 @@ func FuzzAuth(f *testing.F) {
 		for i := range answers {
 			answers[i] = echo.Replace(answers[i])
 		}
-		told := -1 // the line that tells the secret
+		told := -1 // the line that contains the secret
 		mech := &mechanism{name: name}
 		switch start % 3 {
 		case 1:
@@ -244,7 +245,7 @@ func FuzzAuth(f *testing.F) {
 			t.Errorf("%v, want %s", err, want.end)
 		}
 		no := new(ServerError)
-		if errors.As(err, &no) != (want.end == refused || want.end == cancelled) {
+		if errors.As(err, &no) != (want.end == refused || want.end == canceled) {
 			t.Errorf("%v, want %s", err, want.end)
 		} else if no.Command != "" {
 			fmt.Fprintf(&shown, "%+v\n", *no)
@@ -259,8 +260,8 @@ func FuzzAuth(f *testing.F) {
 			}
 		}
 		protocol := new(ProtocolError)
-		if want.end == cancelled && !errors.Is(err, errMechanism) && !errors.As(err, &protocol) {
-			t.Errorf("%v does not say why the exchange was cancelled", err)
+		if want.end == canceled && !errors.Is(err, errMechanism) && !errors.As(err, &protocol) {
+			t.Errorf("%v does not report why the exchange was canceled", err)
 		}
 		if want.end == broken {
 			checkBroken(t, err, want.err, len(conn.answers) == 0)

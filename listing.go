@@ -22,21 +22,21 @@ type Listing[T Entry | UID] struct {
 	s       *session
 	lease   lease
 	stopped atomic.Bool   // by Stop, or canceled: nothing more is delivered; set while mu is held
-	quit    chan struct{} // closed with stopped
+	quit    chan struct{} // closed when stopped is set
 	pump    pump[T]
 
 	mu       sync.Mutex // guards the following fields; never held while waiting for the server
 	changed  sync.Cond  // of reading, sealed and stopped, and when a chunk arrives
 	reading  bool       // a goroutine owns pump
-	queue    []chunk[T] // arrived and not yet taken
+	queue    []chunk[T] // arrived but not taken
 	first    [1]chunk[T]
 	spare    []T // an empty slice to be used again
 	held     int // bytes in queue
 	maxHeld  int
 	sealed   bool  // nothing more will arrive
 	fault    error // why, once the entries before have been taken
-	inHand   int   // chunks that were taken and are not used up
-	consumed bool  // everything was taken and used up
+	inHand   int   // chunks that were taken but not consumed
+	consumed bool  // everything was taken and consumed
 	err      error // returned by Err
 
 	letGo func() // stops watching ctx; nil while nothing is watched
@@ -76,7 +76,7 @@ func (l *Listing[T]) watch() {
 }
 
 func (l *Listing[T]) sessionEnded() {
-	if l.lease.ctx.Err() != nil { // which may be why the session has ended: cancel is about to be called
+	if l.lease.ctx.Err() != nil { // this may be why the session has ended: cancel is about to be called
 		return
 	}
 	l.mu.Lock()
@@ -108,7 +108,7 @@ func (l *Listing[T]) feed() {
 	returned := false
 	defer func() {
 		if !returned {
-			l.end(errUserPanic) // the receiver must not wait for more
+			l.end(errUserPanic) // the receiver must not wait forever
 		}
 	}()
 	for entries := l.next(nil, true); entries != nil; entries = l.next(entries, true) {
@@ -120,7 +120,7 @@ func (l *Listing[T]) feed() {
 	returned = true
 }
 
-// send sends the entries, unless the listing ends before.
+// send sends the entries, unless the listing ends first.
 func (l *Listing[T]) send(entries []T) {
 	for rest := l.sendSome(entries); len(rest) > 0; rest = l.sendSome(rest) {
 		select { // prefer quit if both are ready
@@ -143,7 +143,8 @@ func (l *Listing[T]) send(entries []T) {
 	}
 }
 
-// sendSome sends what ch has room for, under the lock, so that nothing is sent after Stop, and returns the rest.
+// sendSome sends as many entries as ch has room for, and returns the rest. It holds the lock, so that nothing is sent
+// after Stop.
 func (l *Listing[T]) sendSome(entries []T) (rest []T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,7 +168,7 @@ func (l *Listing[T]) closeChannelLocked() {
 	if l.ch != nil && !l.closed {
 		l.closed = true
 		if l.stopped.Load() && l.err == nil {
-			l.dropSent() // what was sent at the moment of Stop
+			l.dropSent() // sent at the moment of Stop
 		}
 		close(l.ch)
 	}
@@ -187,7 +188,7 @@ func (l *Listing[T]) dropSent() {
 	}
 }
 
-// All returns an iterator over the entries. It starts no goroutine of its own. Breaking out of the loop stops the listing. An
+// All returns an iterator over the entries. It starts no goroutine. Breaking out of the loop stops the listing. An
 // error is yielded last, with a zero entry.
 func (l *Listing[T]) All() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
@@ -377,7 +378,7 @@ func (l *Listing[T]) buffered() bool {
 	return l.pump.eof || l.s.resume(&l.lease) != nil || l.s.conn.hasLine()
 }
 
-// advance reads at least one line of the response. The caller owns the pump, and owns it no longer afterwards.
+// advance reads at least one line of the response. The caller owns the pump, and gives it up.
 func (l *Listing[T]) advance() {
 	returned := false
 	defer func() {
@@ -423,14 +424,14 @@ func (l *Listing[T]) read() {
 	}
 }
 
-// fail ends the listing and the session.
+// fail closes the session and ends the listing.
 func (l *Listing[T]) fail(err error) {
 	l.pump.eof = true
 	l.s.conn.receivedText(l.pump.octets, false)
 	l.arrive(chunk[T]{}, true, l.s.fail(&l.lease, err))
 }
 
-// arrive hands over what was read. It fails if the queue takes more memory than it may.
+// arrive queues the entries that were read. It fails if the queue exceeds its memory limit.
 func (l *Listing[T]) arrive(c chunk[T], last bool, fault error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

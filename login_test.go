@@ -299,9 +299,9 @@ func TestLogin(t *testing.T) {
 			C: AUTH PLAIN AG1yb3NlAHRhbnN0YWFm
 			S: + bW9yZT8=
 			C: *
-			S: -ERR cancelled`, func(t *testing.T, err error) {
+			S: -ERR canceled`, func(t *testing.T, err error) {
 			wantProtocolError(t, err)
-			refusedWith("AUTH PLAIN", "cancelled")(t, err)
+			refusedWith("AUTH PLAIN", "canceled")(t, err)
 		}},
 		{"nothing secure", Options{}, `
 			S: +OK

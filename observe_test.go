@@ -17,7 +17,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// events collects what Observe is called with, a line each: verb, number, octets, how far it got, error.
+// events records the calls of Observe, one line each: verb, number, octets, progress, error.
 type events struct {
 	mu    sync.Mutex
 	lines []string
@@ -143,7 +143,7 @@ func TestObserve(t *testing.T) {
 	})
 }
 
-// TestObserveUnsent has commands of which nothing is sent: one event each.
+// TestObserveUnsent has commands of which nothing is sent. Each causes one event.
 func TestObserveUnsent(t *testing.T) {
 	done, cancel := context.WithCancel(background)
 	cancel()
@@ -194,7 +194,7 @@ func firstError(messages func(func(*Message, error) bool)) (err error) {
 	return err
 }
 
-// TestObserveBatch has an event for each command of a batch, also if it was discarded or the session ended.
+// TestObserveBatch checks that each command of a batch causes an event, also if it was discarded or the session ended.
 func TestObserveBatch(t *testing.T) {
 	for name, pipelining := range map[string]bool{"pipelined": true, "lock step": false} {
 		t.Run(name, func(t *testing.T) {
@@ -293,8 +293,8 @@ func TestObserveClosed(t *testing.T) {
 	}
 }
 
-// TestObserveAllocatesNothing compares sessions with and without an observer. A probe allocates, which a busy machine causes now
-// and then, so the least of several counts is taken.
+// TestObserveAllocatesNothing compares sessions with and without an observer. A probe, which happens now and then on a
+// busy machine, allocates, so the minimum of several counts is used.
 func TestObserveAllocatesNothing(t *testing.T) {
 	count := 0
 	least := func(o *Options) float64 {

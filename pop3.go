@@ -93,7 +93,7 @@ func orDefault(d *time.Duration, value time.Duration) {
 	}
 }
 
-// limit leaves room to count beyond the largest value.
+// limit leaves room for counting beyond the largest value.
 func limit(n, value int) int {
 	if n <= 0 {
 		return value
@@ -221,7 +221,7 @@ func (c *Client) welcome(h *lease, overTLS bool) error {
 	return err
 }
 
-// tlsConfig returns config, or that of the options if it is nil, with a ServerName.
+// tlsConfig returns config, or Options.TLSConfig if config is nil, with a ServerName.
 func (c *Client) tlsConfig(config *tls.Config) *tls.Config {
 	if config == nil {
 		config = c.opts.TLSConfig
@@ -270,8 +270,8 @@ func (c *Client) Stat(ctx context.Context) (count int, size int64, err error) {
 	return 0, 0, c.malformed("STAT", text, "invalid message count or size")
 }
 
-// List returns the scan listing: the numbers of the messages and their sizes in octets, as the server reports them. ctx applies until
-// the listing ends. Other commands may be issued while it is being read.
+// List returns the scan listing: the numbers of the messages and their sizes in octets, as reported by the server. ctx
+// applies until the listing ends. Other commands may be issued while it is being read.
 func (c *Client) List(ctx context.Context) (*Listing[Entry], error) {
 	return list(ctx, c, "LIST", entries)
 }
@@ -333,7 +333,7 @@ func (c *Client) one(ctx context.Context, verb string, number int) (command, tex
 	return command, text, err
 }
 
-// nonsense is a good +OK whose text cannot be understood; the session is in step.
+// malformed is the error of a +OK whose text is invalid; the session stays in sync.
 func (c *Client) malformed(command, line, reason string) error {
 	return &ProtocolError{Command: command, Line: c.s.conn.quoted([]byte(line)), Reason: reason}
 }
@@ -347,7 +347,7 @@ func (c *Client) Retr(ctx context.Context, number int) (*Message, error) {
 	return c.open(ctx, number, command)
 }
 
-// Top retrieves the header of a message, the blank line, and so many lines of its body.
+// Top retrieves the header of a message, the blank line, and the first lines of its body.
 func (c *Client) Top(ctx context.Context, number, lines int) (*Message, error) {
 	command := topCommand(number, lines)
 	if err := checkNumber(command, number); err != nil {
@@ -363,7 +363,7 @@ func topCommand(number, lines int) string {
 	return "TOP " + strconv.Itoa(number) + " " + strconv.Itoa(lines)
 }
 
-// open sends a command with a multi-line response and returns that to be read.
+// open sends a command with a multi-line response and returns the response to be read.
 func (c *Client) open(ctx context.Context, number int, command string) (*Message, error) {
 	m := &Message{Number: number, s: c.s, body: dotReader{conn: c.s.conn}, own: lease{ctx: ctx, name: c.s.conn.redactCommand(command), hint: "read it to EOF or Close it"}}
 	m.lease = &m.own
@@ -443,7 +443,7 @@ func commandLine(command string, args []string) (string, error) {
 	return strings.Join(append([]string{command}, args...), " "), checkText(command, args...)
 }
 
-// checkText refuses texts that would end the command or start another one.
+// checkText refuses arguments that would end the command or start another one.
 func checkText(command string, texts ...string) error {
 	for _, s := range texts {
 		if strings.ContainsAny(s, "\r\n\x00") {

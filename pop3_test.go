@@ -70,7 +70,8 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
-// TestStatusLines: what is neither +OK nor -ERR breaks the session, for nobody knows where it stands.
+// TestStatusLines checks that a line that is neither +OK nor -ERR closes the session, since the position in the
+// protocol is unknown.
 func TestStatusLines(t *testing.T) {
 	for _, test := range []struct{ name, line, shown string }{
 		{"+OKAY", "S: +OKAY", "+OKAY"},
@@ -102,7 +103,7 @@ func TestStatusLines(t *testing.T) {
 	}
 }
 
-// TestMalformedText: a good +OK whose text makes no sense is a ProtocolError, and the session is in step.
+// TestMalformedText checks that a +OK whose text is malformed is a ProtocolError, and that the session stays in sync.
 func TestMalformedText(t *testing.T) {
 	stat := func(c *Client) (any, error) {
 		n, size, err := c.Stat(background)
@@ -114,7 +115,7 @@ func TestMalformedText(t *testing.T) {
 		command string
 		do      func(c *Client) (any, error)
 		text    string
-		want    any // nil: a ProtocolError
+		want    any // if nil, a ProtocolError
 	}{
 		{"STAT", stat, "2 320", [2]int64{2, 320}},
 		{"STAT", stat, "0 0", [2]int64{0, 0}},
@@ -194,7 +195,7 @@ func TestMalformedText(t *testing.T) {
 	}
 }
 
-// TestArguments: what cannot be sent is refused before anything is.
+// TestArguments checks that invalid arguments are refused before anything is sent.
 func TestArguments(t *testing.T) {
 	for name, do := range map[string]func(c *Client) error{
 		"User CRLF":      func(c *Client) error { return c.User(background, "u\r\nDELE 1") },
@@ -268,7 +269,7 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// TestArgumentTexts has what is refused be refused for what it is.
+// TestArgumentTexts checks the reasons of refused arguments.
 func TestArgumentTexts(t *testing.T) {
 	one := func(seq iter.Seq2[*Message, error]) (err error) {
 		for _, err = range seq {
@@ -312,7 +313,7 @@ func doneContext() context.Context {
 	return ctx
 }
 
-// The largest limit is one, and a negative one is none of its own.
+// The largest limit has an effect, and a negative one selects the default.
 func TestExtremeLimits(t *testing.T) {
 	const transcript = `
 		C: LIST
@@ -400,6 +401,6 @@ func TestQuitAnswers(t *testing.T) {
 	err := c.Quit(background)
 	wantError(t, err, io.ErrUnexpectedEOF)
 	if isServerError(err) {
-		t.Errorf("unknown, and said to be refused: %v", err)
+		t.Errorf("unknown outcome reported as a refusal: %v", err)
 	}
 }

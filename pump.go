@@ -62,7 +62,7 @@ func (p *pump[T]) discard() error {
 var crlf = []byte("\r\n")
 
 const (
-	entrySize = 24 // bytes of a UID, which is the larger one
+	entrySize = 24 // bytes of a UID, the larger of the two
 	chunkSize = 64 // bytes of a chunk in the queue, and what its parts are rounded up by
 )
 

@@ -27,7 +27,7 @@ const (
 	maxChallenges = 100
 )
 
-// showsSecret lists the mechanisms that send the secret itself.
+// showsSecret lists the mechanisms that transmit the secret.
 var showsSecret = []string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}
 
 // Auth authenticates with a SASL mechanism (RFC 5034). A mechanism that transmits the secret (PLAIN, LOGIN, XOAUTH2, OAUTHBEARER)
@@ -75,7 +75,7 @@ func (c *Client) auth(h *lease, name string, initial []byte, mech SASL) error {
 		}
 		response := initial
 		switch {
-		case unsent: // also after a +OK where + is due
+		case unsent: // also after a +OK instead of +
 			unsent = false
 		case n == maxChallenges:
 			return x.cancel(&ProtocolError{Command: x.shown, Reason: "too many challenges"})
@@ -137,7 +137,7 @@ func (x *exchange) send(line, shown string) error {
 	return nil
 }
 
-// respond asks the mechanism for the response to a challenge. An error has ended the exchange.
+// respond asks the mechanism for the response to a challenge. If it returns an error, the exchange has ended.
 func (x *exchange) respond(text string) (response []byte, err error) {
 	conn := x.c.s.conn
 	challenge, err := base64.StdEncoding.DecodeString(text)
@@ -161,14 +161,14 @@ func (x *exchange) respond(text string) (response []byte, err error) {
 	return response, nil
 }
 
-// succeed ends an exchange that the server says has succeeded.
+// succeed ends an exchange after a +OK.
 func (x *exchange) succeed(text string) error {
 	if mech, ok := x.mech.(interface{ Done() bool }); ok {
 		done := false
 		if err := x.consult(func() { done = mech.Done() }); err != nil {
 			return err
 		}
-		if !done { // the server has not proved who it is: nothing that it says can be trusted
+		if !done { // the server has not authenticated itself: its responses cannot be trusted
 			return x.c.s.fail(x.h, &ProtocolError{Command: x.shown, Line: x.c.s.conn.quoted([]byte("+OK " + text)), Reason: "+OK before the end of the exchange"})
 		}
 	}
@@ -206,7 +206,7 @@ func (x *exchange) cancel(cause error) error {
 	return errors.Join(cause, err)
 }
 
-// keepSecrets notes what in a response is secret: all of it, since it could be used again, and the proof in it.
+// keepSecrets adds the secrets in a response: all of it, since it could be replayed, and the proof in it.
 func (x *exchange) keepSecrets(challenge string, response []byte) {
 	s := string(response)
 	x.steps++
@@ -252,5 +252,5 @@ func (x *xoauth2) Start() (string, []byte, error) {
 	return "XOAUTH2", []byte("user=" + x.user + "\x01auth=Bearer " + x.token + "\x01\x01"), nil
 }
 
-// Next answers the error challenge with nothing, as the server waits for that before its -ERR.
+// Next responds to the error challenge with an empty line, which the server awaits before it sends -ERR.
 func (x *xoauth2) Next([]byte) ([]byte, error) { return nil, nil }

@@ -71,11 +71,11 @@ type lease struct {
 	hint  string  // how the holder can release the lease, for busyError
 	quit  bool    // it is for QUIT, which evicts a stalled holder
 	batch *batch  // it is for the many commands of a batch; nil if not
-	probe bool    // unsolicited data is looked for before each command
+	probe bool    // each command is preceded by a probe
 	resp  drainer // the open multi-line response; nil if there is none
 
 	// Used while the lease is active.
-	queued   time.Time // when it was asked for, if the session is observed
+	queued   time.Time // when the call was made, if the session is observed
 	event    observation
 	observed bool  // an event has been started
 	result   error // of the command in flight, for its event
@@ -99,7 +99,7 @@ func (h *lease) labelLocked() string {
 	return h.name
 }
 
-// A drainer is a response that can be read to its end, and discarded, by a goroutine that does not want it. The lease must be active.
+// A drainer reads and discards the rest of a response. The lease must be active.
 type drainer interface{ drain() error }
 
 func newSession(c *conn, o *Options) *session {
@@ -207,7 +207,7 @@ func (s *session) wait(h *lease) error {
 	return notSent(h.name, err)
 }
 
-// stallLeftLocked returns how long the holder may still be idle before a waiter that came at arrived gives up.
+// stallLeftLocked returns how long the holder may still be idle before a waiter that arrived at the given time fails.
 func (s *session) stallLeftLocked(arrived time.Time) time.Duration {
 	h := s.holder
 	if h == nil || h.state == active || h.spill != nil {
@@ -245,7 +245,7 @@ func (s *session) requestSpillLocked() {
 	}
 }
 
-// allowSpill says how the rest of h's response can be moved to memory.
+// allowSpill sets the function that moves the rest of h's response to memory.
 func (s *session) allowSpill(h *lease, spill func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -382,8 +382,8 @@ func (s *session) closeOnPanic(returned *bool) {
 // background runs fn in a goroutine.
 func (s *session) background(fn func()) { go s.contain(fn) }
 
-// contain runs fn in a goroutine that the caller did not start. If user code in it panics, the caller could not recover that, so the
-// session is closed instead.
+// contain runs fn in a goroutine that the caller did not start. If user code panics in it, the session is closed, since
+// the caller could not recover the panic.
 func (s *session) contain(fn func()) {
 	returned := false
 	defer func() {
@@ -400,11 +400,11 @@ func (s *session) contain(fn func()) {
 	returned = true
 }
 
-// probeGrace is how long a command that is not sent yet may go on after its ctx is done. Only user code, or a TLS record to
-// be written for a peer that does not read, can make it take so long.
+// probeGrace is how long a command that has not been sent may continue after its ctx is done. Only user code, or a TLS
+// record for a peer that does not read, can take so long.
 const probeGrace = 500 * time.Millisecond
 
-// watch is watchLocked for a lease under which nothing is sent.
+// watch is like watchLocked, for a lease under which nothing is sent.
 func (s *session) watch(h *lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -458,7 +458,7 @@ func (s *session) abandonUnsent(h *lease) {
 	after()
 }
 
-// releaseContext ends what h.ctx means for the session, before the lease ends.
+// releaseContext stops h.ctx from closing the session, before the lease ends.
 func (s *session) releaseContext(h *lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// stuck connects a client that is stuck in user code at a place, until release is called; do has not returned then. It reports
-// whether the code runs under the lease, so that other calls have to wait.
+// stuck connects a client that is stuck in user code at a place, until release is called; do has not returned then. It
+// reports whether the code runs under the lease, so that other calls have to wait.
 func (p callout) stuck(t *testing.T) (c *Client, release func(), held bool) {
 	end := "\n!expect-close"
 	if strings.HasSuffix(p.transcript, "!close") {
@@ -55,7 +55,8 @@ func eachStuck(t *testing.T, test func(t *testing.T, c *Client, release func()))
 	}
 }
 
-// TestCloseWhileStuck: all waiters, and all later calls, end at once, though the holder of the lease is stuck in user code.
+// TestCloseWhileStuck checks that all waiting and later calls return at once, though the holder of the lease is stuck
+// in user code.
 func TestCloseWhileStuck(t *testing.T) {
 	eachStuck(t, func(t *testing.T, c *Client, release func()) {
 		ended := make(chan error)
@@ -83,7 +84,7 @@ func TestCloseWhileStuck(t *testing.T) {
 	})
 }
 
-// TestContextDoneWhileStuck: each waiter ends with its own context, and nothing of it is sent.
+// TestContextDoneWhileStuck checks that each waiter returns when its own context is done, and that nothing is sent.
 func TestContextDoneWhileStuck(t *testing.T) {
 	eachStuck(t, func(t *testing.T, c *Client, release func()) {
 		start := time.Now()
@@ -110,7 +111,7 @@ func TestContextDoneWhileStuck(t *testing.T) {
 	})
 }
 
-// TestConnectionLostWhileStuck: a waiter does not depend on the holder to learn that the session has ended.
+// TestConnectionLostWhileStuck checks that waiters return when the session has ended, without help of the holder.
 func TestConnectionLostWhileStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, "\nC: RETR 1\nS: +OK\nS: one\n!expect-close")
@@ -152,7 +153,7 @@ func TestCloseFromUserCode(t *testing.T) {
 	}
 }
 
-// TestSlowCloseOfTheConnection has a connection whose Close takes long. Nothing but the call that closes it waits for that.
+// TestSlowCloseOfTheConnection has a connection whose Close takes long. Only the call that closes it waits for that.
 func TestSlowCloseOfTheConnection(t *testing.T) {
 	const closing = time.Second
 	for name, tt := range map[string]struct {
@@ -208,7 +209,7 @@ func TestSlowCloseOfTheConnection(t *testing.T) {
 	}
 }
 
-// TestCloseThatNeverReturns: so may one that never returns.
+// TestCloseThatNeverReturns does the same with a Close that never returns.
 func TestCloseThatNeverReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		never := make(chan struct{})
@@ -226,7 +227,7 @@ func TestCloseThatNeverReturns(t *testing.T) {
 	})
 }
 
-// TestDialStuck: a Dialer ends with its context alone; there is no session yet.
+// TestDialStuck checks that a stuck Dialer ends with its context. There is no session yet.
 func TestDialStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(background, time.Second)

@@ -48,7 +48,7 @@ func say(t *testing.T, conn net.Conn, text string) {
 // greet writes a greeting while NewClient waits for it. NewClient reports what goes wrong.
 func greet(conn net.Conn) { go io.WriteString(conn, "+OK ready\r\n") }
 
-// answerOne reads a line and answers it.
+// answerOne reads a line and sends a response.
 func answerOne(conn net.Conn, answer string) {
 	b := make([]byte, 1)
 	for b[0] != '\n' {
@@ -82,7 +82,7 @@ func overTLS(t *testing.T, client, server net.Conn) (*tls.Conn, *tls.Conn) {
 	return c, s
 }
 
-// transports connect two ends in each way that a look at what has arrived takes.
+// transports connect two ends, for each implementation of probing.
 var transports = map[string]func(t *testing.T) (client, server net.Conn){
 	"TCP": tcpPair,
 	"TLS": func(t *testing.T) (client, server net.Conn) {
@@ -91,13 +91,13 @@ var transports = map[string]func(t *testing.T) (client, server net.Conn){
 	},
 }
 
-// TestConnUnsolicited has octets arrive while nothing was asked: they are no answer, and are reported.
+// TestConnUnsolicited has data arrive while no command is in flight. It is not taken for a response, and is reported.
 func TestConnUnsolicited(t *testing.T) {
 	for name, pair := range transports {
 		for _, test := range []struct{ name, unasked, last string }{
 			{"a line", "-ERR autologout\r\n", `"-ERR autologout"`},
 			{"two lines", "-ERR one\r\n-ERR two\r\n", `"-ERR two"`},
-			{"a false answer", "+OK 7 7\r\n", `"+OK 7 7"`},
+			{"a false response", "+OK 7 7\r\n", `"+OK 7 7"`},
 			{"no line", "\x1b[2J", `\x1b[2J`},
 			{"a secret", "-ERR bye tanstaaf\r\n", `"-ERR bye ****"`},
 		} {
@@ -136,7 +136,7 @@ func TestConnUnsolicited(t *testing.T) {
 	})
 }
 
-// TestUnsolicitedDataInOneWrite has them arrive together with the answer before.
+// TestUnsolicitedDataInOneWrite has the data arrive together with the previous response.
 func TestUnsolicitedDataInOneWrite(t *testing.T) {
 	var log bytes.Buffer
 	c := dialogue(t, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, `
@@ -176,14 +176,15 @@ func TestConnUnsolicitedLineReported(t *testing.T) {
 				err := c.Noop(background)
 				wantError(t, err, ErrClosed, net.ErrClosed)
 				if err == nil || !strings.Contains(err.Error(), `"-ERR [SYS/TEMP] going down\a"`) {
-					t.Errorf("error %q lacks the last words", err)
+					t.Errorf("error %q lacks the last line", err)
 				}
 			}
 		})
 	}
 }
 
-// TestConnHangsUpUnderTLS: the Close of a tls.Conn would wait for a peer that does not read.
+// TestConnHangsUpUnderTLS checks that closing does not wait for a peer that does not read, as the Close of a tls.Conn
+// would.
 func TestConnHangsUpUnderTLS(t *testing.T) {
 	client, server := net.Pipe()
 	secure, end := overTLS(t, client, server)
@@ -199,7 +200,8 @@ func TestConnHangsUpUnderTLS(t *testing.T) {
 	}
 }
 
-// TestReadWhileWriterBlocked: crypto/tls sends an alert from within Read, for which it waits until a batch's writer is done.
+// TestReadWhileWriterBlocked has crypto/tls send an alert from within Read, which waits until the writer of a batch is
+// done.
 func TestReadWhileWriterBlocked(t *testing.T) {
 	client, server := net.Pipe()
 	secure, end := overTLS(t, client, server)
@@ -214,11 +216,11 @@ func TestReadWhileWriterBlocked(t *testing.T) {
 	c := connect(t, nil, secure)
 	_, err := c.Capabilities(background)
 	must(t, err)
-	c.s.conn.sock = socket.New(secure, 50*time.Millisecond) // not before: a busy machine may take as long for the login
+	c.s.conn.sock = socket.New(secure, 50*time.Millisecond) // set after the login, which may take as long on a busy machine
 	wantError(t, c.DeleAll(background, []int{1, 2}), os.ErrDeadlineExceeded)
 }
 
-// trickle is a line of ten octets a second.
+// trickle delivers ten bytes per second.
 type trickle struct{ net.Conn }
 
 func (c trickle) Read(p []byte) (int, error) {
@@ -226,7 +228,8 @@ func (c trickle) Read(p []byte) (int, error) {
 	return c.Conn.Read(p[:1])
 }
 
-// TestSlowTLSRecord: what comes slowly is no silence, though a batch gets nothing of a record before its last octet.
+// TestSlowTLSRecord checks that a record that arrives slowly does not time out, though a batch gets no data of it
+// before its last byte.
 func TestSlowTLSRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text := strings.Repeat("line\r\n", 20)
@@ -248,7 +251,7 @@ func TestSlowTLSRecord(t *testing.T) {
 	})
 }
 
-// TestConnRefusedUnderTLS: nor does a client that is none wait for the peer.
+// TestConnRefusedUnderTLS checks that NewClient does not wait for the peer either if the greeting is refused.
 func TestConnRefusedUnderTLS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
@@ -269,7 +272,8 @@ func (timeless) SetDeadline(time.Time) error      { return errors.ErrUnsupported
 func (timeless) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
 func (timeless) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
 
-// TestNoDeadlines has a connection whose deadlines are not supported: the timeout is kept, and a look at what has arrived waits for nothing.
+// TestNoDeadlines has a connection that does not support deadlines. The timeout applies, and a probe does not wait for
+// data.
 func TestNoDeadlines(t *testing.T) {
 	const timeout = 30 * time.Second
 	synctest.Test(t, func(t *testing.T) {
@@ -293,7 +297,7 @@ func TestNoDeadlines(t *testing.T) {
 		wantError(t, err, os.ErrDeadlineExceeded)
 		lasted(t, time.Since(start), timeout)
 	})
-	t.Run("below TLS", func(t *testing.T) { // whose Close would wait for a peer that does not read
+	t.Run("below TLS", func(t *testing.T) { // the Close of TLS would wait for a peer that does not read
 		synctest.Test(t, func(t *testing.T) {
 			client, server := net.Pipe()
 			secure, end := overTLS(t, timeless{client}, server)
@@ -315,7 +319,7 @@ func (e embedding) Read(p []byte) (int, error)         { return e.inner.Read(p) 
 func (e embedding) Write(p []byte) (int, error)        { return e.inner.Write(p) }
 func (e embedding) SetReadDeadline(at time.Time) error { return e.inner.SetReadDeadline(at) }
 
-// TestProbeThroughRead: what has arrived is looked for where Read looks, and not in a socket below.
+// TestProbeThroughRead checks that a probe uses the connection's Read, and not a socket below it.
 func TestProbeThroughRead(t *testing.T) {
 	outer, peer := tcpPair(t)
 	inner, server := net.Pipe()
@@ -330,7 +334,7 @@ func TestProbeThroughRead(t *testing.T) {
 	}
 }
 
-// drip is a connection on which something arrives all the time, unasked.
+// drip is a connection on which unsolicited data arrives all the time.
 type drip struct{ net.Conn }
 
 func (drip) SetDeadline(time.Time) error     { return nil }
@@ -342,7 +346,7 @@ func (drip) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// TestProbeBounded: a look does not last longer because something keeps arriving.
+// TestProbeBounded checks that a probe ends though data keeps arriving.
 func TestProbeBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connOn()
@@ -350,19 +354,19 @@ func TestProbeBounded(t *testing.T) {
 		start := time.Now()
 		err := c.discardUnsolicited()
 		if took := time.Since(start); !isProtocolError(err) || took > maxUnsolicitedTime+probeWait {
-			t.Errorf("looked for %v, %v", took, err)
+			t.Errorf("probed for %v, %v", took, err)
 		}
 	})
 }
 
-// TestConnTimeout has a server that falls silent, at each place where the client waits.
+// TestConnTimeout has a server stop sending, at each point at which the client waits.
 func TestConnTimeout(t *testing.T) {
 	const timeout = 30 * time.Second
 	for _, test := range []struct {
 		name, transcript string
 		do               func(c *Client) error
 	}{
-		{"before the answer", "C: NOOP\n!stall", func(c *Client) error { return c.Noop(background) }},
+		{"before the response", "C: NOOP\n!stall", func(c *Client) error { return c.Noop(background) }},
 		{"in a status line", "C: NOOP\nS- +O\n!stall", func(c *Client) error { return c.Noop(background) }},
 		{"slow, and then silent", "C: NOOP\nS- +\n!wait 29s\nS- O\n!wait 29s\nS- K\n!stall", func(c *Client) error { return c.Noop(background) }},
 		{"in a capability list", "C: CAPA\nS: +OK\nS: TOP\n!stall", func(c *Client) error {
@@ -423,7 +427,7 @@ func TestConnTimeout(t *testing.T) {
 				C: NOOP
 				!wait 24h
 				S: +OK`)
-			time.Sleep(time.Hour) // so that the connection is looked at
+			time.Sleep(time.Hour) // so that the connection is probed
 			must(t, c.Noop(background))
 		})
 	})
@@ -438,7 +442,7 @@ func TestConnTimeout(t *testing.T) {
 	})
 }
 
-// TestConnTimeoutBetweenCommands: silence while nothing was asked is no silence.
+// TestConnTimeoutBetweenCommands checks that the timeout does not apply while no command is in flight.
 func TestConnTimeoutBetweenCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, &Options{Timeout: time.Second}, `

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// An idler answers commands, and says something unsolicited once it has had none for a minute. What it says waits in a buffer
+// An idler responds to commands, and sends unsolicited data after a minute without commands. Its output is buffered
 // without limit, so that it never waits for the client.
 type idler struct {
 	capa  string // the response to CAPA
 	noise string
-	hangs bool // it hangs up after the noise
+	hangs bool // it closes the connection after the unsolicited data
 }
 
 const idlerPatience = time.Minute
@@ -83,8 +83,8 @@ var batchModes = map[string]struct {
 	"no CAPA":      {"-ERR\r\n", Options{}},
 }
 
-// eachPause calls test for the loops of RetrAll and TopAll in each mode, over messages of which the body of the loop pauses at
-// one, for so long that the server says something.
+// eachPause calls test for the loops of RetrAll and TopAll in each mode, over messages. At one of them the body of the
+// loop pauses for so long that the server sends unsolicited data.
 func eachPause(t *testing.T, noise string, hangs bool, test func(t *testing.T, c *Client, run func(each func(m *Message, err error) bool), pausesAt int)) {
 	const messages = 300
 	for mode, m := range batchModes {
@@ -121,7 +121,7 @@ func eachPause(t *testing.T, noise string, hangs bool, test func(t *testing.T, c
 	}
 }
 
-// TestUnsolicitedWithinABatch: what a server says while a loop pauses is part of no message.
+// TestUnsolicitedWithinABatch checks that data that a server sends while a loop pauses becomes part of no message.
 func TestUnsolicitedWithinABatch(t *testing.T) {
 	for _, noise := range []string{"+OK still there?\r\n", "-ERR 1\r\n+OK 2\r\n.\r\n"} {
 		eachPause(t, noise, false, func(t *testing.T, c *Client, run func(func(m *Message, err error) bool), at int) {
@@ -151,14 +151,15 @@ func TestUnsolicitedWithinABatch(t *testing.T) {
 	}
 }
 
-// isSurplus reports whether a pipelined batch found one response too many after all commands had been sent. It cannot tell which
-// one is no response.
+// isSurplus reports whether a pipelined batch found one response too many after all commands had been sent. It cannot
+// know which one is unsolicited.
 func isSurplus(err error) bool {
 	protocol := new(ProtocolError)
 	return errors.As(err, &protocol) && protocol.Reason == "more responses than commands"
 }
 
-// TestLastLineWithinABatch: a message is not refused by a server that has hung up.
+// TestLastLineWithinABatch checks that the last line of a server that closes the connection is not taken for the
+// refusal of a message.
 func TestLastLineWithinABatch(t *testing.T) {
 	for _, noise := range []string{"-ERR Disconnected for inactivity\r\n", "-ERR Disconnected for inactivity"} {
 		eachPause(t, noise, true, func(t *testing.T, c *Client, run func(func(m *Message, err error) bool), at int) {

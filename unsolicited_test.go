@@ -79,7 +79,7 @@ func retrieved(messages func(yield func(*Message, error) bool)) (err error) {
 	return err
 }
 
-// refusedCAPA returns the refusal, which is no error of RefreshCapabilities.
+// refusedCAPA returns the refusal, which RefreshCapabilities does not return as an error.
 func refusedCAPA(ctx context.Context, c *Client) error {
 	if _, err := c.RefreshCapabilities(ctx); err != nil {
 		return err
@@ -87,7 +87,7 @@ func refusedCAPA(ctx context.Context, c *Client) error {
 	return c.refusedCapabilities()
 }
 
-// alwaysLooks lists the calls that look for unsolicited data however short the pause was.
+// alwaysLooks lists the calls that probe for unsolicited data however short the pause was.
 var alwaysLooks = []string{"Pass", "APOP", "Auth", "Cmd pass", "Cmd apop", "Cmd quit", "Quit"}
 
 // onScript connects a client to a transcript whose greeting has a challenge. Nothing is pipelined.
@@ -95,7 +95,7 @@ func onScript(t *testing.T, transcript string) *Client {
 	return script(t, Options{AllowInsecureLogin: true, NoPipelining: true}, "S: +OK ready "+rfcChallenge+transcript)
 }
 
-// wantRefusal wants the response that came after the command, not the one before.
+// wantRefusal checks for the response that was sent after the command, not the one before.
 func wantRefusal(t *testing.T, err error) {
 	t.Helper()
 	if refused := new(ServerError); !errors.As(err, &refused) || refused.Text != "this one" {
@@ -135,7 +135,7 @@ func TestUnsolicitedBeforeACommand(t *testing.T) {
 	}
 }
 
-// TestUnsolicitedLastLine: the server's last words before a command are no refusal of it.
+// TestUnsolicitedLastLine checks that the server's last line before a command is not taken for a refusal.
 func TestUnsolicitedLastLine(t *testing.T) {
 	for name, call := range calls {
 		for _, words := range []string{`S: -ERR Disconnected for inactivity`, `S- -ERR Disconnected for inactivity`} {
@@ -185,7 +185,7 @@ var links = map[string]func(t *testing.T, transcript string) *Client{
 	},
 }
 
-// TestUnsolicitedOverEachLink has a wrong password met by a success that came before it.
+// TestUnsolicitedOverEachLink has a success arrive before a wrong password is sent.
 func TestUnsolicitedOverEachLink(t *testing.T) {
 	for name, link := range links {
 		t.Run(name, func(t *testing.T) {
@@ -198,7 +198,7 @@ func TestUnsolicitedOverEachLink(t *testing.T) {
 	}
 }
 
-// TestUnsolicitedOverASocket is the same if a probe is a system call.
+// TestUnsolicitedOverASocket does the same over sockets, on which a probe is a system call.
 func TestUnsolicitedOverASocket(t *testing.T) {
 	greeting := func(server net.Conn) { io.WriteString(server, "+OK ready\r\n") }
 	for name, tt := range map[string]struct {
@@ -248,7 +248,7 @@ func TestUnsolicitedOverASocket(t *testing.T) {
 	}
 }
 
-// TestUnsolicitedWithinAuth: a mechanism may take its time. A success that came before its response is none.
+// TestUnsolicitedWithinAuth has a slow mechanism. A success that arrives before its response does not count.
 func TestUnsolicitedWithinAuth(t *testing.T) {
 	for name, tt := range map[string]struct {
 		transcript string
@@ -283,7 +283,7 @@ func (a asking) Next([]byte) ([]byte, error) {
 	return []byte("hello"), nil
 }
 
-// TestUnsolicitedAfterASlowCaller: a response may have arrived long before its last octet is taken, and the next command sent.
+// TestUnsolicitedAfterASlowCaller has a response arrive long before its last byte is read and the next command is sent.
 func TestUnsolicitedAfterASlowCaller(t *testing.T) {
 	pause := func() { time.Sleep(time.Hour) }
 	for name, tt := range map[string]struct {

@@ -43,7 +43,7 @@ func goAhead(c *Client, _ func()) { retrieved(c.RetrAll(background, []int{1, 2})
 
 func startTLS(c *Client, _ func()) { c.StartTLS(background, nil) }
 
-// callouts has each place at which a session calls user code.
+// callouts are the places at which a session calls user code.
 var callouts = map[string]callout{
 	"DebugWriter, command":         {"S: +OK", writes("C: NOOP"), nil, noop, false},
 	"DebugWriter, response":        {"S: +OK\nC: NOOP\nS: +OK fine", writes("S: +OK fine"), nil, noop, false},
@@ -267,7 +267,7 @@ var exits = map[string]func(){
 	"Goexit": runtime.Goexit,
 }
 
-// apart runs fn in a goroutine of its own, recovers from a panic there, and waits for the end.
+// apart runs fn in another goroutine, recovers from a panic there, and waits for the end.
 func apart(fn func()) {
 	ended := make(chan struct{})
 	go func() {
@@ -282,7 +282,7 @@ func apart(fn func()) {
 // position in the protocol is known.
 func TestUserCodeEscapes(t *testing.T) {
 	for name, p := range callouts {
-		if name == "KeyLogWriter" { // crypto/tls would leave a lock behind
+		if name == "KeyLogWriter" { // crypto/tls would keep a lock
 			continue
 		}
 		for how, escape := range exits {
@@ -363,7 +363,7 @@ func TestUserCodeEscapesFromNewClient(t *testing.T) {
 	}
 }
 
-// TestDialerEscapes: before there is a connection, nothing is left behind.
+// TestDialerEscapes checks that nothing is left if there is no connection yet.
 func TestDialerEscapes(t *testing.T) {
 	for _, escape := range exits {
 		synctest.Test(t, func(t *testing.T) {
@@ -382,7 +382,7 @@ func (d dialFunc) DialContext(context.Context, string, string) (net.Conn, error)
 	return nil, net.ErrClosed
 }
 
-// TestCloseOfAConnectionPanics: the session is closed, also in a goroutine where no caller could recover.
+// TestCloseOfAConnectionPanics checks that the session is closed, also in a goroutine in which no caller could recover.
 func TestCloseOfAConnectionPanics(t *testing.T) {
 	for name, tt := range map[string]struct {
 		transcript string
@@ -419,7 +419,7 @@ func TestCloseOfAConnectionPanics(t *testing.T) {
 	}
 }
 
-// TestPanicInALoopUnderAContext: a loop that is left by a panic is stopped before its deferred cancel is called.
+// TestPanicInALoopUnderAContext checks that a loop that panics is stopped before its deferred cancel is called.
 func TestPanicInALoopUnderAContext(t *testing.T) {
 	for how, escape := range exits {
 		for _, entries := range []int{1, 2, 700} {

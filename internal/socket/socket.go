@@ -1,4 +1,5 @@
-// Package socket bounds each wait for the peer of a connection, and reads what has arrived without waiting for more.
+// Package socket limits each wait for the peer of a connection, and reads data that has arrived without waiting for
+// more.
 package socket
 
 import (
@@ -181,7 +182,7 @@ func (c *Conn) StopWatchdog(err error) error {
 	return err
 }
 
-// probeRaw reads what the kernel has.
+// probeRaw reads the data that the kernel has received.
 func (c *Conn) probeRaw(p []byte) (int, error) {
 	if !c.readBy.IsZero() && !time.Now().Before(c.readBy) { // a deadline in the past would prevent the system call
 		c.readBy = time.Time{}
@@ -190,7 +191,8 @@ func (c *Conn) probeRaw(p []byte) (int, error) {
 	return c.raw.read(p, false)
 }
 
-// A readAhead is a Read in a goroutine of its own. It may block for any time, also if the connection ignores its deadlines.
+// A readAhead is a Read in a separate goroutine. It may block for any time, also if the connection ignores its
+// deadlines.
 type readAhead struct {
 	done chan struct{} // closed when the fields below are set
 	buf  [2048]byte
@@ -198,7 +200,8 @@ type readAhead struct {
 	err  error
 }
 
-// probe reads what has arrived at a connection that can only be asked by a Read. The Read goes on if it has nothing yet.
+// probe reads data that has arrived at a connection whose only means is a blocking Read. The Read continues if there is
+// no data yet.
 func (c *Conn) probe(p []byte) (int, error) {
 	if c.ahead == nil {
 		c.ahead = &readAhead{done: make(chan struct{})}
@@ -252,7 +255,7 @@ func (c *Conn) await(p []byte) (int, error) {
 	}
 	n, err := c.take(p)
 	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		return c.read(p) // a deadline of the connection's own, from before
+		return c.read(p) // an earlier deadline of the connection
 	}
 	return n, err
 }
