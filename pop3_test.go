@@ -374,33 +374,3 @@ func TestCmdMultilineAuth(t *testing.T) {
 	refusedWith("auth", "no")(t, err)
 	must(t, c.Noop(background))
 }
-
-func TestQuitAnswers(t *testing.T) {
-	c := dialogue(t, nil, `
-		C: DELE 1
-		S: +OK
-		C: QUIT
-		S: +OK bye
-		!expect-close`)
-	must(t, c.Dele(background, 1))
-	must(t, c.Quit(background))
-	wantError(t, c.Noop(background), ErrClosed)
-	wantError(t, c.Quit(background), ErrClosed)
-	must(t, c.Close())
-
-	c = dialogue(t, nil, `
-		C: QUIT
-		S: -ERR [SYS/TEMP] some deleted messages not removed
-		!expect-close`)
-	refusedWith("QUIT", "some deleted messages not removed")(t, c.Quit(background))
-	wantError(t, c.Noop(background), ErrClosed)
-
-	c = dialogue(t, nil, `
-		C: QUIT
-		!close`)
-	err := c.Quit(background)
-	wantError(t, err, io.ErrUnexpectedEOF)
-	if isServerError(err) {
-		t.Errorf("unknown outcome reported as a refusal: %v", err)
-	}
-}

@@ -1,6 +1,7 @@
 package pop3
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -178,6 +179,7 @@ func TestTimeout(t *testing.T) {
 		name, transcript string
 		do               func(c *Client) error
 	}{
+		{"response", "\nC: NOOP\n!stall", func(c *Client) error { return c.Noop(background) }},
 		{"status line", "\nC: NOOP\nS- +O\n!stall", func(c *Client) error { return c.Noop(background) }},
 		{"QUIT", "\nC: QUIT\n!stall", func(c *Client) error { return c.Quit(background) }},
 		{"message", "\nC: RETR 1\nS: +OK\nS: one\n!stall", func(c *Client) error {
@@ -213,19 +215,24 @@ func TestTimeout(t *testing.T) {
 			_, err := c.Capabilities(background)
 			return err
 		}},
+		{"TLS handshake", "\nC: CAPA\nS: +OK\nS: STLS\nS: .\nC: STLS\nS: +OK\n!stall", func(c *Client) error {
+			return c.StartTLS(background, pop3test.TLSConfig())
+		}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := dialogue(t, &Options{Timeout: 30 * time.Second}, tt.transcript)
-				time.Sleep(time.Hour) // an idle session does not time out
-				start := time.Now()
-				isTimeout(t, tt.do(c))
-				if d := time.Since(start).Truncate(time.Second); d != 30*time.Second {
-					t.Errorf("timed out after %v, not 30 s", d)
-				}
-				wantError(t, c.Noop(background), ErrClosed, os.ErrDeadlineExceeded)
+		for _, idle := range []time.Duration{0, time.Hour} { // an idle session does not time out
+			t.Run(fmt.Sprintf("%s, idle for %v", tt.name, idle), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c := dialogue(t, &Options{Timeout: 30 * time.Second}, tt.transcript)
+					time.Sleep(idle)
+					start := time.Now()
+					isTimeout(t, tt.do(c))
+					if d := time.Since(start).Truncate(time.Second); d != 30*time.Second {
+						t.Errorf("timed out after %v, not 30 s", d)
+					}
+					wantError(t, c.Noop(background), ErrClosed, os.ErrDeadlineExceeded)
+				})
 			})
-		})
+		}
 	}
 	t.Run("greeting", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -235,6 +242,14 @@ func TestTimeout(t *testing.T) {
 			if d := time.Since(start); d != 2*time.Minute {
 				t.Errorf("timed out after %v, not the 2 min by default", d)
 			}
+		})
+	})
+	t.Run("greeting, by ctx", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(background, time.Second)
+			defer cancel()
+			_, err := NewClient(ctx, pop3test.Play(t, "!stall"), nil)
+			wantError(t, err, context.DeadlineExceeded)
 		})
 	})
 	t.Run("write", func(t *testing.T) {
@@ -276,14 +291,23 @@ func TestTimeoutRestartsOnData(t *testing.T) {
 		readAll(t, m, err, "one\r\n")
 		must(t, c.Noop(background))
 	})
+	synctest.Test(t, func(t *testing.T) {
+		c := dialogue(t, &Options{Timeout: 30 * time.Second}, "\nC: NOOP\nS- +\n!wait 29s\nS- O\n!wait 29s\nS- K\n!stall")
+		start := time.Now()
+		wantError(t, c.Noop(background), os.ErrDeadlineExceeded)
+		lasted(t, time.Since(start), (29+29+30)*time.Second)
+	})
 }
 
 func TestNegativeTimeoutDisables(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := dialogue(t, &Options{Timeout: -1}, `
-			C: NOOP
-			!wait 1000h
-			S: +OK`)
-		must(t, c.Noop(background))
-	})
+	for _, idle := range []time.Duration{0, time.Hour} { // after an hour the connection is probed
+		synctest.Test(t, func(t *testing.T) {
+			c := dialogue(t, &Options{Timeout: -1}, `
+				C: NOOP
+				!wait 1000h
+				S: +OK`)
+			time.Sleep(idle)
+			must(t, c.Noop(background))
+		})
+	}
 }

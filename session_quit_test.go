@@ -145,8 +145,9 @@ func TestQuit(t *testing.T) {
 		name, answer string
 		check        func(t *testing.T, err error)
 	}{
-		{"committed", "S: +OK bye", func(t *testing.T, err error) { must(t, err) }},
-		{"some kept", "S: -ERR [SYS/TEMP] some messages not removed", func(t *testing.T, err error) {
+		{"committed", "S: +OK bye\n!expect-close", func(t *testing.T, err error) { must(t, err) }},
+		{"some kept", "S: -ERR [SYS/TEMP] some messages not removed\n!expect-close", func(t *testing.T, err error) {
+			refusedWith("QUIT", "some messages not removed")(t, err)
 			if e := new(ServerError); !errors.As(err, &e) || !e.Temporary() {
 				t.Errorf("error %v, want a temporary *ServerError", err)
 			}
@@ -154,13 +155,14 @@ func TestQuit(t *testing.T) {
 		{"unknown", "!close", func(t *testing.T, err error) {
 			wantError(t, err, io.ErrUnexpectedEOF)
 			if isServerError(err) {
-				t.Error(err)
+				t.Errorf("unknown outcome reported as a refusal: %v", err)
 			}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := dialogue(t, nil, "\nC: QUIT\n"+tt.answer)
+				c := dialogue(t, nil, "\nC: DELE 1\nS: +OK\nC: QUIT\n"+tt.answer)
+				must(t, c.Dele(background, 1))
 				tt.check(t, c.Quit(background))
 				wantError(t, c.Noop(background), ErrClosed)
 				wantError(t, c.Quit(background), ErrClosed)

@@ -142,41 +142,36 @@ func TestHandshakeCut(t *testing.T) {
 	}
 }
 
-// TestCertificate has a server whose certificate is not trusted. Nothing more is sent, and the session is closed.
+// TestCertificate has servers whose certificate is not trusted. Nothing more is sent, and the session is closed. The error is not
+// that of a lost connection, as a retry would not help.
 func TestCertificate(t *testing.T) {
-	srv := pop3test.NewServer(nil)
+	srv, secure := pop3test.NewServer(nil), pop3test.NewTLSServer(nil)
 	defer srv.Close()
+	defer secure.Close()
+	untrusted := func(what string, err error) {
+		t.Helper()
+		var wrong *tls.CertificateVerificationError
+		if !errors.As(err, &wrong) || errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "TLS handshake") {
+			t.Errorf("%s: error %v", what, err)
+		}
+	}
 	other := pop3test.TLSConfig()
 	other.ServerName = "example.org"
 	for name, config := range map[string]*tls.Config{"unknown authority": nil, "another name": other} {
 		opts := &Options{TLSConfig: config}
-		if _, err := DialStartTLS(background, srv.Addr, opts); err == nil {
-			t.Errorf("DialStartTLS, %s: no error", name)
-		} else if wrong := new(tls.CertificateVerificationError); !errors.As(err, &wrong) {
-			t.Errorf("DialStartTLS, %s: %v", name, err)
-		}
+		_, err := DialTLS(background, secure.Addr, opts)
+		untrusted("DialTLS, "+name, err)
+		_, err = DialStartTLS(background, srv.Addr, opts)
+		untrusted("DialStartTLS, "+name, err)
 		c, err := Dial(background, srv.Addr, opts)
 		must(t, err)
-		if err := c.Login(background, "user", "secret"); err == nil {
-			t.Errorf("Login, %s: no error", name)
-		}
+		untrusted("Login, "+name, c.Login(background, "user", "secret"))
 		wantError(t, c.Noop(background), ErrClosed)
 	}
 	for _, command := range srv.Commands() {
 		if command != "CAPA" && command != "STLS" {
 			t.Errorf("the client sent %q", command)
 		}
-	}
-}
-
-// A certificate that is not trusted is not reported as a lost connection, as a retry would not help.
-func TestUntrustedCertificate(t *testing.T) {
-	srv := pop3test.NewTLSServer(pop3test.Messages())
-	defer srv.Close()
-	_, err := DialTLS(t.Context(), srv.Addr, nil)
-	var cert *tls.CertificateVerificationError
-	if !errors.As(err, &cert) || errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "TLS handshake") {
-		t.Errorf("error %v", err)
 	}
 }
 
