@@ -154,6 +154,63 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+func TestCopy(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, quick())
+	ctx := t.Context()
+	m, d := b.mailbox("a", text("one", 10), text("two", 10))
+	m.Keep = true
+	other, _ := b.mailbox("b")
+	b.enrol(m, other)
+	w := b.worker()
+	stop := b.start(w)
+	b.until("messages fetched", func() bool { return w.Counts.Mails.Load() == 2 && w.Counts.Polls.Load() > 2 })
+	stop()
+	to := newBench(t, quick())
+	to.servers = b.servers
+	if _, err := b.Copy(ctx, to.Fleet); err == nil {
+		t.Error("copied although mail was not drained")
+	}
+	r, err := b.Receive(ctx, "drain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mails, err := r.Next(ctx, 10, 10*time.Second)
+	if err != nil || len(mails) != 2 {
+		t.Fatalf("%d mails, %v", len(mails), err)
+	}
+	for _, m := range mails {
+		if err := m.Ack(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.until("no poll unfinished", func() bool { // a job may have been on its way to the worker when it stopped
+		s, err := b.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Providers[0].Held > 0 {
+			stop := b.start(b.worker())
+			time.Sleep(2 * quick().AckWait)
+			stop()
+			return false
+		}
+		return true
+	})
+	for range 2 {
+		if n, err := b.Copy(ctx, to.Fleet); err != nil || n != 2 {
+			t.Fatalf("copied %d, %v", n, err)
+		}
+	}
+	d.add("uid-3", text("three", 10))
+	w = to.worker()
+	to.start(w)
+	to.until("new message fetched", func() bool { return w.Counts.Mails.Load() == 1 && w.Counts.Polls.Load() > 2 })
+	if n := verbs(d, "RETR"); n != 3 {
+		t.Errorf("%d messages retrieved, want 3", n)
+	}
+}
+
 func TestWatchIsAJob(t *testing.T) {
 	t.Parallel()
 	cfg := quick()

@@ -117,6 +117,9 @@ func (e *engineFlags) start(o engine.Options) (*engine.Engine, error) {
 		nc.Close()
 		return nil, fmt.Errorf("another process serves %s", e.dir) // two engines would destroy the data
 	}
+	if err := e.keepMode(o.Cluster); err != nil {
+		return nil, err
+	}
 	o.Dir = filepath.Join(e.dir, "data")
 	o.User, o.Password = engineUser, password
 	started, err := engine.Start(o)
@@ -128,4 +131,22 @@ func (e *engineFlags) start(o engine.Options) (*engine.Engine, error) {
 		return nil, err
 	}
 	return started, nil
+}
+
+// keepMode refuses to start an engine of a cluster with the data of a single one, which it would discard, and the reverse.
+func (e *engineFlags) keepMode(cluster string) error {
+	path := filepath.Join(e.dir, "mode")
+	mode := "single"
+	if cluster != "" {
+		mode = "cluster " + cluster
+	}
+	old, err := readLine(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.WriteFile(path, []byte(mode+"\n"), 0o600)
+	}
+	if err == nil && old != mode {
+		err = fmt.Errorf("%s has the data of an engine in the mode %q, which one in the mode %q would discard: start it in a new folder, "+
+			"and move the mailboxes with pop3-fleet copy", e.dir, old, mode)
+	}
+	return err
 }

@@ -5,6 +5,7 @@
 //	pop3-fleet enrol FILE                add, change, or remove mailboxes
 //	pop3-fleet status                    late and failing mailboxes, by provider
 //	pop3-fleet drain TARGET              deliver the mail to a Maildir, to files, to a command, or by HTTP
+//	pop3-fleet copy -to ADDRESS          copy the mailboxes to another engine
 //	pop3-fleet demo                      2,000 mailboxes, three workers, and one of them killed now and then
 package main
 
@@ -26,6 +27,7 @@ const usage = `usage: pop3-fleet COMMAND [FLAGS] [ARGUMENTS]
   enrol FILE      add, change, pause, resume, or remove the mailboxes in FILE ("-" is the standard input)
   status          show late and failing mailboxes, by provider
   drain TARGET    deliver the mail to maildir:DIR, files:DIR, command:CMD, or an http or https URL
+  copy            copy the mailboxes to another engine, as from a single one to a cluster
   demo            2,000 mailboxes on servers in this process, three workers, and one of them killed now and then
 
 pop3-fleet COMMAND -h shows the flags.
@@ -51,6 +53,7 @@ var commands = map[string]func(a *app, ctx context.Context, args []string) error
 	"enrol":  (*app).enrol,
 	"status": (*app).status,
 	"drain":  (*app).drain,
+	"copy":   (*app).copy,
 	"demo":   (*app).demo,
 }
 

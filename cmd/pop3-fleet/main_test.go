@@ -287,6 +287,42 @@ func TestDrainIsKilled(t *testing.T) {
 	}
 }
 
+func TestCopyAndMode(t *testing.T) {
+	t.Parallel()
+	from, to := filepath.Join(t.TempDir(), "from"), filepath.Join(t.TempDir(), "to")
+	serve(t, from, "-worker=false")
+	serve(t, to, "-worker=false")
+	list := write(t, "mailboxes.csv", "pop://a@127.0.0.1:1,env:ANN,insecure\npops://b@127.0.0.1:1,env:ANN\n")
+	mustRun(t, "enrol", "-dir", from, list)
+	address, err := os.ReadFile(filepath.Join(to, "address"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := mustRun(t, "copy", "-dir", from, "-to", strings.TrimSpace(string(address)), "-to-password-file", filepath.Join(to, "password"))
+	if out != "2 mailboxes copied\n" {
+		t.Errorf("copy: %s", out)
+	}
+	if out := mustRun(t, "status", "-dir", to); !strings.HasPrefix(out, "2 mailboxes") {
+		t.Errorf("status: %s", out)
+	}
+	single := filepath.Join(t.TempDir(), "single")
+	if err := (&engineFlags{dir: from}).keepMode(""); err != nil {
+		t.Errorf("the same mode: %v", err)
+	}
+	if err := (&engineFlags{dir: from}).keepMode("fleet"); err == nil {
+		t.Error("a folder of a single engine was accepted for a cluster")
+	}
+	if err := os.Mkdir(single, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&engineFlags{dir: single}).keepMode("fleet"); err != nil {
+		t.Errorf("a new folder: %v", err)
+	}
+	if _, stderr, status := run(t, "serve", "-dir", single, "-listen", "127.0.0.1:-1"); status != exitFailed || !strings.Contains(stderr, "copy") {
+		t.Errorf("serve of a folder of a cluster: %d, %s", status, stderr)
+	}
+}
+
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	out := mustRun(t, "demo", "-n", "40", "-workers", "2", "-for", "2s", "-rate", "30", "-every", "2s")
@@ -331,7 +367,7 @@ func TestParseMailbox(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"other"}, {"enrol"}, {"enrol", "a", "b"}, {"drain", "other:x"}, {"drain", "maildir:"}, {"serve", "-cluster", "c"},
-		{"enrol", "-pause", "-remove", "x"}, {"demo", "-n", "0"}, {"status", "-other"},
+		{"enrol", "-pause", "-remove", "x"}, {"demo", "-n", "0"}, {"status", "-other"}, {"copy"},
 	} {
 		if _, stderr, status := run(t, args...); status != exitUsage || stderr == "" {
 			t.Errorf("%q: status %d, %s", args, status, stderr)
