@@ -36,9 +36,14 @@ func TestMain(m *testing.M) {
 
 // runEngine is an engine until it is killed, or the trial ends.
 func runEngine() {
-	_, err := engine.Start(engine.Options{
+	o := engine.Options{
 		Dir: os.Getenv("FLEET_DIR"), Addr: os.Getenv("FLEET_ADDR"), Quiet: true, NoSync: os.Getenv("FLEET_SYNC") == "",
-	})
+	}
+	if routes := os.Getenv("FLEET_ROUTES"); routes != "" {
+		o.Cluster, o.Name, o.ClusterAddr = "fleet", os.Getenv("FLEET_NAME"), os.Getenv("FLEET_CLUSTER_ADDR")
+		o.Routes = strings.Split(routes, ",")
+	}
+	_, err := engine.Start(o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
