@@ -119,6 +119,7 @@ type batch struct {
 	lease   lease
 	numbers []int
 	command func(n int) string
+	kind    string   // the command without its number
 	bodies  bool     // a multi-line response follows +OK
 	current *Message // the message yielded last
 
@@ -149,7 +150,7 @@ func (c *Client) beginBatch(ctx context.Context, verb string, numbers []int, bod
 		return nil, nil
 	}
 	// The numbers are copied: commands are sent ahead while the caller's loop may change its slice.
-	b := &batch{s: c.s, numbers: slices.Clone(numbers), bodies: bodies, command: command}
+	b := &batch{s: c.s, numbers: slices.Clone(numbers), bodies: bodies, command: command, kind: command(0)}
 	b.lease = lease{ctx: ctx, name: command(numbers[0]), hint: "end the loop", batch: b, resp: b}
 	b.room.L = &b.mu
 	if err := c.s.acquire(&b.lease); err != nil {
@@ -184,8 +185,9 @@ func (b *batch) start(c *Client) error {
 		return err
 	}
 	b.lease.event = observation{} // each response starts its own
-	b.size = b.s.conn.messageSize
-	b.known = b.size > 0
+	if b.s.conn.sizesOf == b.kind {
+		b.size, b.known = b.s.conn.messageSize, true
+	}
 	b.s.conn.discardBuffered()
 	b.s.conn.sock.UnboundWrites(true)
 	if b.s.observe != nil {
@@ -360,8 +362,10 @@ func (b *batch) sized(octets int64, complete bool) {
 	case complete:
 		b.size -= (b.size - octets) / 4
 	}
-	b.known = b.known || complete
-	b.s.conn.messageSize = b.size
+	if complete {
+		b.known = true
+		b.s.conn.messageSize, b.s.conn.sizesOf = b.size, b.kind
+	}
 }
 
 // message reads the next status line and returns the message after it. A refused message is not an error here.

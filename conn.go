@@ -48,7 +48,8 @@ type conn struct {
 	maxLine     int
 	lastLine    string    // the last unsolicited line, for the error if the server then closes the connection
 	idle        time.Time // when data was last received
-	messageSize int64     // expected bytes of a message, from the batches so far; 0 if unknown
+	messageSize int64     // expected bytes of a message, from the last batch
+	sizesOf     string    // the command of that batch; "" if there was none
 	logger      *slog.Logger
 	transcript
 
