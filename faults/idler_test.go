@@ -125,7 +125,11 @@ func (s *idler) reply(verb, arg string) string {
 func (s *idler) answer(line, text string) {
 	s.mu.Lock()
 	s.answers++
-	now := s.answers == s.behind && line != "CAPA" && line != "STLS" && !s.pipelining
+	now := s.answers == s.behind && !s.pipelining
+	switch line {
+	case "CAPA", "STLS", "UIDL": // the next command may follow before the client must look
+		now = false
+	}
 	s.mu.Unlock()
 	if !now {
 		s.say(text)

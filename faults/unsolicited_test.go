@@ -103,6 +103,7 @@ func givenTLS(conn net.Conn, opts *pop3.Options) (*pop3.Client, error) {
 	return pop3.NewClient(background, tls.Client(conn, opts.TLSConfig), opts)
 }
 
+// Connections at which a look takes a wait are met in bubbles alone: on a busy machine it may end too early.
 var routes = []route{
 	{"pipe", true, false, given},
 	{"TLS on a pipe", true, true, dialedTLS},
@@ -117,11 +118,7 @@ var routes = []route{
 		file.Close()
 		return given(conn, opts)
 	}},
-	{"TCP in a wrapper", false, false, func(conn net.Conn, opts *pop3.Options) (*pop3.Client, error) {
-		return given(struct{ net.Conn }{conn}, opts)
-	}},
 	{"TLS", false, true, dialedTLS},
-	{"a tls.Conn", false, true, givenTLS},
 }
 
 // unasked is unsolicited data.
