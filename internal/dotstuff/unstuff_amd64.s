@@ -96,7 +96,9 @@ next64:
 	JMP  next64
 
 skip64: // nothing has been removed yet: the bytes stay where they are
-	ADDQ $64, SI
+	ADDQ $63, SI
+	ANDQ $~15, SI
+	INCQ SI // 64 bytes further, or as many as align -1(SI)
 	CMPQ SI, DX
 	JHI  skipped
 	MOVOU -1(SI), X0
