@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,18 +16,38 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/dotstuff"
 )
 
-// corpus are the shapes of text that matter to un-stuffing, each repeated to a given size, in its unstuffed form.
+// corpus has the shapes of text that matter to un-stuffing. Each unit is repeated to the size of the message to be retrieved.
 var corpus = []struct {
 	name, unit string
-	size       int // of the message to be retrieved
+	size       int
+	stuffed    bool // short lines, many of which begin with a dot
 }{
-	{"base64", strings.Repeat(strings.Repeat("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZn", 2)[:76]+"\r\n", 13), 32 << 20},
-	{"prose", "The minutes of the last meeting were read. They were approved, with one change.\r\nNobody asked why; it was late, and the room was cold.\r\n", 32 << 20},
-	{"dots", ".\r\n", 32 << 20},
-	{"twodots", "..\r\n", 32 << 20},
-	{"leaders", "Chapter 1 ........................................................... 17\r\n", 32 << 20},
-	{"short", "abc\r\n", 32 << 20},
-	{"oneline", strings.Repeat("x", 1<<20), 100 << 20},
+	{"base64", strings.Repeat(strings.Repeat("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZn", 2)[:76]+"\r\n", 13), 8 << 20, false},
+	{"prose", "The minutes of the last meeting were read. They were approved, with one change.\r\nNobody asked why; it was late, and the room was cold.\r\n", 8 << 20, false},
+	{"letter", randomLines(76, .02), 8 << 20, false},
+	{"leaders", "Chapter 1 ........................................................... 17\r\n", 8 << 20, false},
+	{"short", "abc\r\n", 8 << 20, false},
+	{"oneline", strings.Repeat("x", 1<<20), 100 << 20, false},
+	{"dots", ".\r\n", 8 << 20, true},
+	{"twodots", "..\r\n", 8 << 20, true},
+	{"inturn", "..\r\n..a\r\n", 8 << 20, true},
+	{"mixed", randomLines(12, .5), 8 << 20, true},
+}
+
+// randomLines returns lines of one byte to longest, at random, of which the given part begins with a dot. There are more of
+// them than a processor can learn by heart.
+func randomLines(longest int, dots float64) string {
+	r := rand.New(rand.NewPCG(1939, 3))
+	text := strings.Repeat("x", longest)
+	var b strings.Builder
+	for b.Len() < 1<<19 {
+		first := text[:1]
+		if r.Float64() < dots {
+			first = "."
+		}
+		b.WriteString(first + text[:r.IntN(longest)] + "\r\n")
+	}
+	return b.String()
 }
 
 func corpusText(unit string, size int) []byte {
@@ -52,15 +73,26 @@ func BenchmarkUnstuff(b *testing.B) {
 	}
 }
 
+// unstuffing un-stuffs one of several chunks each time, which together are most of a unit of random lines.
 func unstuffing(unit string) []contender {
-	wire := stuffed(corpusText(unit, bufferSize-100))
-	buf := make([]byte, len(wire))
+	var wires [8][]byte
+	const size = bufferSize - 100
+	text := corpusText(unit, len(wires)*size)
+	octets, next := 0, 0
+	for i := range wires {
+		wires[i] = stuffed(text[i*size : (i+1)*size])
+		octets += len(wires[i]) / len(wires)
+	}
+	buf := make([]byte, 2*bufferSize)
+	copied := func() []byte {
+		next++
+		return buf[:copy(buf, wires[next%len(wires)])]
+	}
 	return []contender{
-		{"copy", len(wire), func() error { copy(buf, wire); return nil }},
-		{"unstuff", len(wire), func() error {
-			copy(buf, wire)
+		{"copy", octets, func() error { copied(); return nil }},
+		{"unstuff", octets, func() error {
 			var u dotstuff.Unstuffer
-			if _, _, end := u.Next(buf); !end {
+			if _, _, end := u.Next(copied()); !end {
 				return io.ErrUnexpectedEOF
 			}
 			return nil
