@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A tlsLink connects a client over TLS to a server that the test plays by hand.
+// A tlsLink connects a client over TLS to a server that is part of the test.
 type tlsLink struct {
 	c      *Client
 	server *tls.Conn
@@ -66,10 +66,10 @@ func eachTLSLink(t *testing.T, test func(t *testing.T, l tlsLink)) {
 	}
 }
 
-// records reads to the end, and names the records: TLS 1.3 shows their sizes alone. (crypto/tls takes a cut between two records for
-// an end.)
+// records reads to the end, and names the records by their sizes, since TLS 1.3 reveals nothing else. (crypto/tls takes
+// a connection cut between two records for its end.)
 func records(below net.Conn) (names string) {
-	data, _ := io.ReadAll(below) // a reset ends it, too
+	data, _ := io.ReadAll(below) // a reset ends it too
 	const (
 		header = 5
 		alert  = 2 + 1 + 16 // with the type and the tag of the encryption
@@ -86,7 +86,8 @@ func records(below net.Conn) (names string) {
 	return names
 }
 
-// TestQuitSendsCloseNotify: the server can tell the end of the session from a cut, whatever it has answered.
+// TestQuitSendsCloseNotify checks that the server can distinguish the end of the session from a cut, whatever its
+// response.
 func TestQuitSendsCloseNotify(t *testing.T) {
 	for _, answer := range []string{"+OK bye\r\n", "-ERR some messages were not removed\r\n", "nonsense\r\n"} {
 		t.Run(answer[:3], func(t *testing.T) {
@@ -100,7 +101,7 @@ func TestQuitSendsCloseNotify(t *testing.T) {
 				if (err == nil) != (answer[0] == '+') || isServerError(err) != (answer[0] == '-') {
 					t.Errorf("Quit: %v", err)
 				}
-				if got := <-end; got != "alert" && answer[0] != 'n' || answer[0] == 'n' && got != "" { // that closed the session at once
+				if got := <-end; got != "alert" && answer[0] != 'n' || answer[0] == 'n' && got != "" { // a malformed response closes the session at once
 					t.Errorf("the server reads %q", got)
 				}
 			})
@@ -108,7 +109,7 @@ func TestQuitSendsCloseNotify(t *testing.T) {
 	}
 }
 
-// TestCloseSendsNoCloseNotify: Close closes at once.
+// TestCloseSendsNoCloseNotify checks that Close closes at once.
 func TestCloseSendsNoCloseNotify(t *testing.T) {
 	eachTLSLink(t, func(t *testing.T, l tlsLink) {
 		end := make(chan string, 1)
@@ -120,7 +121,7 @@ func TestCloseSendsNoCloseNotify(t *testing.T) {
 	})
 }
 
-// TestQuitFromAPeerThatDoesNotRead: neither Quit nor Close waits long for a server that does not read any more.
+// TestQuitFromAPeerThatDoesNotRead checks that neither Quit nor Close waits long for a server that has stopped reading.
 func TestQuitFromAPeerThatDoesNotRead(t *testing.T) {
 	for name, link := range tlsLinks {
 		for _, answer := range []string{"+OK bye\r\n", "-ERR no\r\n"} {
@@ -157,7 +158,7 @@ func TestQuitFromAPeerThatDoesNotRead(t *testing.T) {
 	}
 }
 
-// TestCloseDuringQuit: Close ends the wait of Quit, for the response and for a peer that does not read.
+// TestCloseDuringQuit checks that Close ends the wait of Quit, for the response and for a peer that does not read.
 func TestCloseDuringQuit(t *testing.T) {
 	for _, answer := range []string{"", "+OK\r\n"} {
 		synctest.Test(t, func(t *testing.T) {

@@ -99,9 +99,9 @@
 // A Message or Listing must not be used concurrently, except that [Message.Close], [Listing.Stop] and [Listing.Err] may be called
 // from any goroutine, and several goroutines may receive from [Listing.C].
 //
-// Code of the caller that a session runs, such as a Writer, a SASL mechanism, a Logger or a callback of crypto/tls, may block:
-// [Client.Close] and the contexts of waiting calls still end these at once. If it panics or calls runtime.Goexit while the session
-// cannot know where it stands, the session is closed.
+// Code of the caller that a session runs, such as a Writer, a SASL mechanism, a Logger or a callback of crypto/tls, may
+// block: [Client.Close] and the contexts of waiting calls still end these at once. If it panics or calls runtime.Goexit
+// while the session cannot know the position in the protocol, the session is closed.
 //
 // # Contexts
 //

@@ -94,7 +94,7 @@ const (
 func hasControl(b []byte) bool {
 	for ; len(b) >= 8; b = b[8:] {
 		w := binary.LittleEndian.Uint64(b)
-		del := w ^ 0x7f*ones // zero where a DEL is
+		del := w ^ 0x7f*ones // zero for a DEL
 		if ((w-' '*ones)&^w|(del-ones)&^del)&highs != 0 {
 			return true
 		}

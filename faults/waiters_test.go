@@ -15,9 +15,9 @@ import (
 	"github.com/seed-5b1d5243/pop3"
 )
 
-// TestWaiters has the connection stall at each octet, either way, while commands wait for the session. A waiter whose
-// ctx is done returns at once, and nothing is sent. All calls return at once when the session is closed or the command
-// in flight is canceled.
+// TestWaiters has the connection stall at each byte, in either direction, while commands wait for the session. A waiter
+// whose ctx is done returns at once, and nothing is sent. All calls return at once when the session is closed or the
+// command in flight is canceled.
 func TestWaiters(t *testing.T) {
 	every := 1
 	if testing.Short() {

@@ -257,7 +257,7 @@ func (c *committer) done(delivered []staged, intents []Record) error {
 	return nil
 }
 
-// takeBack removes intents, and then what was staged: an intent without a staged message would count as delivered.
+// takeBack removes intents, and then staged messages: an intent without a staged message would count as delivered.
 func (c *committer) takeBack(intents []Record) error {
 	keys := make([]Key, len(intents))
 	for i := range intents {
@@ -270,7 +270,7 @@ func (c *committer) takeBack(intents []Record) error {
 	return nil
 }
 
-// refused records a message as refused, and then removes what was staged.
+// refused records a message as refused, and then removes the staged message.
 func (c *committer) refused(intent Record, err error) error {
 	r := intent
 	r.State, r.Target, r.Name, r.Reason = Refused, "", "", err.Error()

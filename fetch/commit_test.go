@@ -15,7 +15,8 @@ import (
 
 var errBroken = errors.New("broken")
 
-// TestSinkFails has the Sink fail in one phase. Nothing is deleted, what was committed is recorded, and the next run completes it.
+// TestSinkFails has the Sink fail in one phase. Nothing is deleted, committed messages are recorded, and the next run
+// completes the work.
 func TestSinkFails(t *testing.T) {
 	for _, test := range []struct {
 		name      string
@@ -134,7 +135,8 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
-// TestIntentsStayIfTheyCannotBeTakenBack has the Store fail for good after it has stored intents. What was staged must stay.
+// TestIntentsStayIfTheyCannotBeTakenBack has the Store fail permanently after it has stored intents. Staged messages
+// must stay.
 func TestIntentsStayIfTheyCannotBeTakenBack(t *testing.T) {
 	x := newFixture(t, mails(3)...)
 	broken := false

@@ -175,7 +175,7 @@ func (s *session) records() (map[Key]Record, error) {
 	return records, nil
 }
 
-// steps returns what a run would do.
+// steps returns the actions of a run.
 func (s *session) steps(records map[Key]Record) []Step {
 	s.decide()
 	fetch := make(map[int32]bool, len(s.fetch))

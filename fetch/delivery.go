@@ -75,7 +75,7 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		os.Remove(f.Name()) // it has no name where the system permits that
+		os.Remove(f.Name()) // so that it has no name, if the system permits that
 		w.file = f
 		if _, err := f.Write(w.text); err != nil {
 			return 0, err

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// A program that moves what is new in a maildrop to a Maildir, and deletes messages from the server after 14 days.
+// A program that copies new messages from a maildrop to a Maildir, and deletes messages from the server after 14 days.
 func Example() {
 	srv := pop3test.NewTLSServer(pop3test.Messages("Subject: first\r\n\r\nHello.\r\n", "Subject: second\r\n\r\nHello again.\r\n"))
 	defer srv.Close()

@@ -1,7 +1,7 @@
-// Package fetch moves what is new in a POP3 maildrop to somewhere else, each message once.
+// Package fetch delivers the new messages of a POP3 maildrop to a target, each message once.
 //
-// A [Fetcher] connects, compares the unique-ids of the maildrop (RFC 1939, section 7) with those in a [Store], streams every
-// new message into a [Sink], and deletes from the server what its [Policy] says:
+// A [Fetcher] connects, compares the unique-ids of the maildrop (RFC 1939, section 7) with those in a [Store], streams
+// every new message into a [Sink], and deletes messages from the server according to its [Policy]:
 //
 //	f := &fetch.Fetcher{
 //		Dial: func(ctx context.Context) (*pop3.Client, error) {
@@ -32,7 +32,7 @@
 //  4. commit: move each message to where readers look;
 //  5. sync the folder that it was moved to;
 //  6. record each message as done, durably;
-//  7. delete from the server what the Policy says, and quit. Records of deleted messages are removed after the server has
+//  7. delete messages from the server according to the Policy, and quit. Records of deleted messages are removed after the server has
 //     confirmed the QUIT.
 //
 // Each run first settles the intents that an earlier run left without a result, before it connects.
@@ -40,9 +40,9 @@
 // A message that was not fetched in the same session is deleted only if it is proven to be the recorded one, by its size and by a
 // digest of its header.
 //
-// The guarantee does not cover a disk that loses what it has confirmed, a server that gives a message two unique-ids, a Store that
-// was deleted or restored from a backup, and Sinks with one phase: those of [Deliver] receive a message again if the process dies
-// after the delivery and before the Store has recorded it.
+// The guarantee does not cover a disk that loses confirmed writes, a server that gives a message two unique-ids, a
+// Store that was deleted or restored from a backup, and Sinks with one phase: those of [Deliver] receive a message
+// again if the process dies after the delivery and before the Store has recorded it.
 package fetch
 
 import (
@@ -53,8 +53,8 @@ import (
 	"github.com/seed-5b1d5243/pop3"
 )
 
-// A Fetcher fetches what is new in one maildrop. Dial, Store, and Sink are required. The fields must not change while Run or
-// Plan is running.
+// A Fetcher fetches the new messages of one maildrop. Dial, Store, and Sink are required. The fields must not change
+// while Run or Plan is running.
 type Fetcher struct {
 	// Account names the maildrop, such as joe@pop.example.org. It keeps apart the staged files of accounts that share a target,
 	// so it must not change from run to run.
@@ -70,10 +70,10 @@ type Fetcher struct {
 	// Sink receives the messages.
 	Sink Sink
 
-	// Policy says which messages to fetch and to delete. The zero Policy fetches all and deletes none.
+	// Policy selects the messages to fetch and to delete. The zero Policy fetches all and deletes none.
 	Policy Policy
 
-	// Retry says how often to connect again. The zero value has sensible defaults.
+	// Retry configures reconnecting. The zero value has sensible defaults.
 	Retry Retry
 
 	// Grace is the time that Run has to finish after its context is done: to commit the messages received, to delete, and to
@@ -83,8 +83,8 @@ type Fetcher struct {
 	// Progress, if not nil, is called for every Event, by one goroutine at a time. It must not block for long: messages wait.
 	Progress func(Event)
 
-	// Logger, if not nil, receives what an operator should know: unique-ids that were used again, listings with malformed lines,
-	// retries.
+	// Logger, if not nil, receives records for an operator: unique-ids that were used again, listings with malformed
+	// lines, retries.
 	Logger *slog.Logger
 
 	// Now, if not nil, replaces time.Now in records and policies. It must be safe for concurrent use.
@@ -99,8 +99,8 @@ type Fetcher struct {
 	sequential bool
 }
 
-// Retry says how to connect again after a connection was lost. If the first connection of a run cannot be made, Run returns at
-// once.
+// Retry configures how to connect again after a connection was lost. If the first connection of a run cannot be made,
+// Run returns at once.
 type Retry struct {
 	// Attempts is the number of attempts in a row without progress after which Run gives up. Progress is a batch that is done.
 	// If 0, it is 5; if negative, Run never connects again.
@@ -111,25 +111,26 @@ type Retry struct {
 	MinDelay, MaxDelay time.Duration
 }
 
-// Run fetches what is new and deletes what is due, over as many sessions as it takes. The Report is valid with any error.
+// Run fetches new messages and deletes those that are due, over as many sessions as it takes. The Report is valid with
+// any error.
 //
-// The error is nil if everything was done. Otherwise errors.Is tells which of ErrIncomplete, ErrLogin, ErrServer, ErrSink,
-// ErrStore, ErrLocked, ErrAllNew, ErrNoUIDL, and ErrInterrupted it is; it wraps the cause.
+// The error is nil if everything was done. Otherwise it matches, with errors.Is, one of ErrIncomplete, ErrLogin,
+// ErrServer, ErrSink, ErrStore, ErrLocked, ErrAllNew, ErrNoUIDL, and ErrInterrupted it is; it wraps the cause.
 //
-// When ctx is done Run ends after the batch in hand: it commits what was received completely, deletes what is due, quits, and
-// returns ErrInterrupted, within Grace. It is safe to kill the process instead.
+// When ctx is done Run ends after the batch in hand: it commits the messages received completely, deletes the messages
+// that are due, quits, and returns ErrInterrupted, within Grace. It is safe to kill the process instead.
 func (f *Fetcher) Run(ctx context.Context) (Report, error) {
 	return f.run(ctx)
 }
 
-// Plan returns what Run would do with each message of the maildrop, in the order of the listing, over a session of the caller's.
-// It fetches nothing, deletes nothing, and does not change the Store. A Policy.Filter is not called: its messages appear as
-// ActionFetch.
+// Plan returns the actions of Run for each message of the maildrop, in the order of the listing, over a session of the
+// caller. It fetches nothing, deletes nothing, and does not change the Store. A Policy.Filter is not called: its
+// messages appear as ActionFetch.
 func (f *Fetcher) Plan(ctx context.Context, c *pop3.Client) ([]Step, error) {
 	return f.plan(ctx, c)
 }
 
-// A Step is what Run would do with one message.
+// A Step is the action of Run for one message.
 type Step struct {
 	Message Message
 	Action  Action

@@ -123,7 +123,7 @@ func (m *Maildir) create(intents int) error {
 			return fmt.Errorf("%s is not a folder", m.path(folder))
 		}
 	}
-	// An earlier run may have been killed before it synced what it had created.
+	// An earlier run may have been killed before it synced the directories it had created.
 	if err := m.disk.syncDir(filepath.Dir(absolute(m.Dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}

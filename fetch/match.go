@@ -224,7 +224,7 @@ func (s *session) reused(e *entry) {
 	e.flags &^= flagProven | flagCompare
 }
 
-// update stores what the listing has changed.
+// update stores the changes due to the listing.
 func (s *session) update() error {
 	m := s.m
 	if len(m.updates) > 0 {

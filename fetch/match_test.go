@@ -211,7 +211,7 @@ func TestImportedRecordsWithoutTime(t *testing.T) {
 	x.left()
 }
 
-// TestManyVanished bounds what one session changes in the Store.
+// TestManyVanished limits the number of records that one session changes in the Store.
 func TestManyVanished(t *testing.T) {
 	x := newFixture(t)
 	for n := range 25000 {

@@ -76,7 +76,7 @@ func lockMbox(ctx context.Context, d disk, path, text string, timeout time.Durat
 		if !errors.Is(err, errWouldBlock) {
 			return nil, err
 		}
-		l.release() // a program that locks in the other order can go on
+		l.release() // a program that locks in the other order can continue
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -208,7 +208,8 @@ func (l *mboxLock) createDot() error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// dotText is the text of a dot lock. Other programs expect the process ID; the host says which system that process runs on.
+// dotText is the text of a dot lock. Other programs expect the process ID; the host names the system on which that
+// process runs.
 func dotText(pid int) string {
 	host, _ := os.Hostname()
 	return strconv.Itoa(pid) + " pop3 " + host + "\n"

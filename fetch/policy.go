@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Policy says which messages are fetched and which are deleted from the server. The zero Policy fetches every message and deletes
-// none.
+// Policy selects the messages that are fetched and the messages that are deleted from the server. The zero Policy
+// fetches every message and deletes none.
 type Policy struct {
 	// Delete deletes every message that was delivered, in the same session.
 	Delete bool
@@ -22,8 +22,8 @@ type Policy struct {
 	// another program. Otherwise such messages stay on the server.
 	DeleteUnproven bool
 
-	// MaxMessages and MaxOctets, if not 0, bound what a run fetches. At least one message is fetched. The others wait for the
-	// next run and count as skipped.
+	// MaxMessages and MaxOctets, if not 0, limit the messages that a run fetches. At least one message is fetched. The
+	// others wait for the next run and count as skipped.
 	MaxMessages int
 	MaxOctets   int64
 
@@ -37,7 +37,7 @@ type Policy struct {
 	// Filter, if not nil, decides about each new message by its header.
 	Filter func(ctx context.Context, c Candidate) (Action, error)
 
-	// AllNew says what to do if all unique-ids are new at once, as after a migration of the server.
+	// AllNew is the action if all unique-ids are new at once, as after a migration of the server.
 	AllNew AllNew
 
 	// NoUIDL permits servers without UIDL also if nothing is deleted. Messages are then identified by their size and a digest of
@@ -54,7 +54,7 @@ type Candidate struct {
 	Header []byte // with the CRLF line endings of the server; the first 256 KiB of it
 }
 
-// Action is what to do with a message.
+// Action is the action for a message.
 type Action uint8
 
 const (
@@ -79,7 +79,7 @@ func (a Action) String() string {
 	return "unknown"
 }
 
-// AllNew says what to do if the Store knows messages and the listing has none of them, but as many others.
+// AllNew is the action if the Store knows messages and the listing has none of them, but as many others.
 type AllNew uint8
 
 const (

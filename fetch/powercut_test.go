@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// A world is what survives a process: a server, a disk, and a Store, which is on another disk. The process is killed at a step of the
-// disk or of the Store.
+// A world is the state that survives a process: a server, a disk, and a Store, which is on another disk. The process is
+// killed at a step of the disk or of the Store.
 type world struct {
 	drop    *maildrop
 	disk    *memDisk
@@ -135,7 +135,7 @@ func (s worldStore) Delete(ctx context.Context, keys ...Key) error {
 	return nil
 }
 
-// A worldTarget is a Sink on a disk in memory, and how to read what it has delivered.
+// A worldTarget is a Sink on a disk in memory, with a function that reads the delivered messages.
 type worldTarget struct {
 	name  string
 	sink  func(d disk) Sink
@@ -198,7 +198,7 @@ var mboxTarget = worldTarget{
 	wants: toLF,
 }
 
-// violation says in what the target differs from what it must have after a run to completion, or is empty.
+// violation returns how the target differs from its required contents after a run to completion, or "".
 func (w *world) violation(target worldTarget) string {
 	got, rest := target.read(w.disk.files())
 	var want []string

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The kinds of errors that Run returns. Compare with errors.Is. Exit statuses are those of the command.
+// The kinds of errors that Run returns. Compare with errors.Is. The exit statuses are used by the command.
 var (
 	// ErrIncomplete reports that the run came to its end, but that some messages were refused or left: by the server, or by the
 	// Sink. Exit status 1.
@@ -34,11 +34,11 @@ var (
 	// ErrLocked reports that another run has the Store open. Stores return it when they are opened. Exit status 6.
 	ErrLocked = errors.New("locked by another run")
 
-	// ErrInterrupted reports that the context of Run was done. What was committed is recorded. Exit status 130.
+	// ErrInterrupted reports that the context of Run was done. Committed messages are recorded. Exit status 130.
 	ErrInterrupted = errors.New("interrupted")
 )
 
-// A Report counts what a run did.
+// A Report counts the results of a run.
 type Report struct {
 	Listed    int   // messages in the last listing
 	New       int   // of these, how many were new
@@ -93,7 +93,7 @@ func printable(s string) string {
 	return cut
 }
 
-// EventKind says what an Event reports.
+// EventKind is the kind of an Event.
 type EventKind uint8
 
 const (

@@ -33,13 +33,13 @@ type session struct {
 	stopped  bool // something was left undone because the run must end
 }
 
-// A proof is what the Store knows of a message that an earlier session delivered.
+// A proof is the Store's record of a message that an earlier session delivered.
 type proof struct {
 	header  Digest
 	fetched int64 // Unix time in seconds
 }
 
-// session opens a session and does in it what is to be done.
+// session opens a session and performs the run's work in it.
 func (r *run) session() (s *session, err error) {
 	s = &session{run: r}
 	r.unnamed = 0
@@ -61,7 +61,7 @@ func (r *run) session() (s *session, err error) {
 	return s, s.converse()
 }
 
-// converse does what is to be done in the session.
+// converse performs the work of the session.
 func (s *session) converse() error {
 	s.backoff.connected(s.quit, s.c, time.Now())
 	s.emit(Event{Kind: EventConnected})
@@ -87,7 +87,7 @@ func (s *session) converse() error {
 	return nil
 }
 
-// plan compares the maildrop with the Store, and decides what to do.
+// plan compares the maildrop with the Store, and decides on the actions.
 func (s *session) plan() error {
 	if err := s.list(); err != nil {
 		return err
@@ -121,7 +121,7 @@ func (s *session) list() error {
 	return lost(err)
 }
 
-// announce reports what is to be fetched.
+// announce reports the messages to be fetched.
 func (s *session) announce() {
 	e := Event{Kind: EventPlanned, Total: len(s.fetch)}
 	for _, i := range s.fetch {
@@ -130,11 +130,11 @@ func (s *session) announce() {
 	s.count(func(report *Report) { report.Listed, report.New = s.t.n, len(s.fetch) }, e)
 }
 
-// minLimit is what a session is limited to after a connection was lost that says nothing about how much it can bear.
+// minLimit is the limit of a session after a connection was lost that gave no hint of its capacity.
 const minLimit = 16
 
-// interrupted notes where a session was lost. If messages are to be deleted, the next sessions are limited, so that one of them can
-// reach its QUIT.
+// interrupted records the progress of a lost session. If messages are to be deleted, the next sessions are limited, so
+// that one of them can reach its QUIT.
 func (s *session) interrupted(err error) {
 	if !isLost(err) || s.quit.Err() != nil {
 		return
@@ -175,7 +175,7 @@ func (s *session) messageOf(e *entry) Message {
 	return m
 }
 
-// remove deletes what is due and quits.
+// remove deletes the messages that are due and quits.
 func (s *session) remove() error {
 	var numbers []int
 	for i := range s.dueEntries() {

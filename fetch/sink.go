@@ -18,8 +18,9 @@ type Sink interface {
 	// messages are fetched again.
 	Target() string
 
-	// Recover checks that the target can be used, settles the intents of an earlier run, and removes what that run staged
-	// without an intent. It returns an Outcome for each intent; what it reports as OutcomeDelivered is durable.
+	// Recover checks that the target can be used, settles the intents of an earlier run, and removes the messages that
+	// that run staged without an intent. It returns an Outcome for each intent; a message with OutcomeDelivered is
+	// durable.
 	Recover(ctx context.Context, r Recovery) ([]Outcome, error)
 
 	// Stage reads body to io.EOF and writes the message where no reader of the target looks. It returns a name that is unique
@@ -44,7 +45,7 @@ type Sink interface {
 	Discard(ctx context.Context, staged []Record)
 }
 
-// Recovery is what Sink.Recover settles.
+// Recovery is the input of Sink.Recover.
 type Recovery struct {
 	Account string    // Fetcher.Account
 	Now     time.Time // for the age of an intent
@@ -61,7 +62,7 @@ const (
 	OutcomeDelivered
 )
 
-// Errors that mark what a Sink decided about one message. The run continues with the others.
+// Errors by which a Sink reports its decision about one message. The run continues with the others.
 var (
 	errLater = errors.New("try again later")
 	errNever = errors.New("refused")

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A Store remembers what has become of each message of one maildrop. Its methods are called by one goroutine at a time.
+// A Store records the state of each message of one maildrop. Its methods are called by one goroutine at a time.
 //
 // Errors end the run with ErrStore. A Store that another process has open returns an error that wraps ErrLocked when it is
 // opened; one that is damaged or of a newer format returns an error and is never replaced by an empty one.
@@ -66,7 +66,7 @@ func (s State) String() string {
 	return "state " + strconv.Itoa(int(s))
 }
 
-// A Record is what a Store remembers of a message.
+// A Record is a Store's record of a message.
 type Record struct {
 	Key    Key
 	State  State
@@ -81,7 +81,7 @@ type Record struct {
 	// when the Policy permits its size.
 	HeaderOnly bool
 
-	// Reason says why the Sink refused the message.
+	// Reason is the Sink's reason for refusing the message.
 	Reason string
 }
 

@@ -18,11 +18,11 @@ type entry struct {
 	flags  flags
 }
 
-// A status is what is known of a message.
+// A status is the known state of a message.
 type status uint8
 
 const (
-	statusNew     status = iota // to be fetched, unless the Policy or a failure says otherwise
+	statusNew     status = iota // to be fetched, unless the Policy or a failure prevents that
 	statusDone                  // delivered by an earlier session
 	statusHeader                // its header was delivered by an earlier session
 	statusRefused               // refused by the Sink
@@ -145,7 +145,7 @@ func (t *table) indexUIDs() {
 	}
 }
 
-// slot returns where the index has a unique-id, or where it would be.
+// slot returns the slot of a unique-id in the index, or the slot in which to insert it.
 func (t *table) slot(uid string) int {
 	mask := len(t.index) - 1
 	slot := int(maphash.String(t.seed, uid)) & mask

@@ -136,7 +136,8 @@ func (e *stateError) Error() string        { return e.err.Error() }
 func (e *stateError) Unwrap() error        { return e.err }
 func (e *stateError) Is(target error) bool { return target == fetch.ErrStore }
 
-// connector returns what connects to the server of an account. warn and tell print a line while the account is at work.
+// connector returns a function that connects to the server of an account. warn and tell print a line while the account
+// is being fetched.
 func (a *app) connector(s *selection, account *config.Account, warn, tell func(format string, args ...any)) *connect.Connector {
 	c := &connect.Connector{Account: account, TokenFile: s.statePath(account) + ".token", Warn: warn, TLS: a.tls}
 	if s.single {

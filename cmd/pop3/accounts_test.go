@@ -73,7 +73,8 @@ func TestFetchPasswordOfOne(t *testing.T) {
 	e.run("fetch").check(t, exitUsage, "no password")
 }
 
-// Two accounts on one host are fetched one after the other, unless the user says otherwise; those on others are not held up.
+// Two accounts on one host are fetched one after the other, unless configured otherwise. Accounts on other hosts do not
+// wait for them.
 func TestFetchSlots(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -93,7 +93,8 @@ func (b *bars) hide() (show func()) {
 	return b.mu.Unlock
 }
 
-// draw draws the lines over the old ones. It leaves the cursor in the first one, where the ^C that a terminal echoes moves nothing.
+// draw draws the lines over the old ones. It leaves the cursor in the first one, so that a ^C echoed by the terminal
+// moves nothing.
 func (b *bars) draw() {
 	columns, rows := b.size()
 	columns-- // the last one would wrap
@@ -135,7 +136,7 @@ type bar struct {
 	state    *progressbar.ProgressBar
 	messages int // fetched
 	total    int
-	octets   int64 // of those that are fetched, and of the one that arrives
+	octets   int64 // of fetched messages, and of the one that is arriving
 }
 
 func newBar(name string) *bar {

@@ -79,7 +79,7 @@ func TestBarPhases(t *testing.T) {
 	if line() != "a waiting 1m30s" {
 		t.Errorf("%q", line())
 	}
-	// Another session fetches what is left, which the server has made larger.
+	// Another session fetches the remaining messages, which have become larger.
 	b.event(fetch.Event{Kind: fetch.EventPlanned, Total: 339, TotalOctets: 580_000})
 	b.event(fetch.Event{Kind: fetch.EventData, Octets: 10_000_000})
 	if got := line(); !strings.Contains(got, "a 100% [=") {

@@ -187,7 +187,7 @@ func (p *prober) certificate(cert *x509.Certificate) {
 	}
 }
 
-// server prints what the server can do after the login, and how fast.
+// server prints the capabilities of the server after login, and its response time.
 func (p *prober) server(ctx context.Context, c *pop3.Client) error {
 	caps, err := c.RefreshCapabilities(ctx)
 	if err != nil {

@@ -130,7 +130,7 @@ func zshCompletion() string {
 	return b.String()
 }
 
-// shortOf returns what a verb, or a group of verbs, does.
+// shortOf returns the description of a verb, or of a group of verbs.
 func shortOf(name string) string {
 	for _, v := range verbs {
 		if v.name == name {

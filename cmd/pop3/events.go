@@ -28,7 +28,7 @@ type event struct {
 	Status *int `json:"status,omitempty"` // exit status
 }
 
-// Counts are those of a report.
+// Counts are the counts of a report.
 type Counts struct {
 	Fetched   int     `json:"fetched"`
 	Headers   int     `json:"headers"`

@@ -17,7 +17,7 @@ func explain(err error) string {
 	var setup *connect.SetupError
 	var usage *usageError
 	if errors.As(err, &setup) && !errors.As(err, &usage) {
-		err = setup // and not what kind of error it is to a Fetcher
+		err = setup // rather than the Fetcher's kind of error
 	}
 	text := err.Error()
 	for _, prefix := range []string{"fetch: ", "pop3: "} {

@@ -141,7 +141,7 @@ func (r *runner) withAllNew(n fetch.AllNew) *runner {
 	return &runner{app: r.app, selection: r.selection, view: r.view, sinks: r.sinks, allNew: n, conns: r.conns}
 }
 
-// plan prints what fetchAll would do, account by account.
+// plan prints the actions that fetchAll would take, account by account.
 func (r *runner) plan(ctx context.Context) error {
 	if err := r.prepare(ctx); err != nil {
 		return err

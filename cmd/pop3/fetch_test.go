@@ -58,7 +58,7 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// The state is where it belongs, with no access for others.
+// The state is in its directory, with no access for others.
 func TestFetchState(t *testing.T) {
 	onUnix(t)
 	e := newEnv(t)
@@ -118,7 +118,7 @@ func TestFetchDests(t *testing.T) {
 	}
 }
 
-// A destination that refuses messages keeps them on the server, by name, and says so once.
+// Messages that a destination refuses remain on the server, and are reported once by name.
 func TestFetchRefusedByDest(t *testing.T) {
 	onUnix(t)
 	e := newEnv(t)
@@ -142,7 +142,7 @@ func TestFetchRefusedByDest(t *testing.T) {
 	}
 }
 
-// What the server refuses stays there, and the rest is fetched and deleted.
+// Messages that the server refuses remain there, and the others are fetched and deleted.
 func TestFetchRefused(t *testing.T) {
 	for verb, fetched := range map[string][]string{"RETR": {texts[0], texts[2], texts[3]}, "DELE": texts} {
 		t.Run(verb, func(t *testing.T) {

@@ -37,7 +37,7 @@ func (f *accountFlags) define(flags *flag.FlagSet) {
 	flags.StringVar(&f.state, "state", "", "keep the state in `DIR` instead of ~/.local/state/pop3")
 }
 
-// defineConnection defines the flags that say how to connect.
+// defineConnection defines the flags for connecting.
 func (f *accountFlags) defineConnection(flags *flag.FlagSet) {
 	f.boolean(flags, "insecure", "insecure", true, "permit a pop:// URL to continue without TLS if the server does not offer it")
 	f.value(flags, "auth", "auth", "log in by `METHOD`: "+strings.Join(config.AuthNames, ", "))
@@ -58,7 +58,7 @@ func (f *accountFlags) defineConnection(flags *flag.FlagSet) {
 	f.value(flags, "timeout", "timeout", "give up after this `DURATION` of silence of the server (2m)")
 }
 
-// definePolicy defines the flags that say what to fetch and to delete.
+// definePolicy defines the flags that select messages to fetch and to delete.
 func (f *accountFlags) definePolicy(flags *flag.FlagSet) {
 	f.boolean(flags, "delete", "keep", false, "delete each message from the server once it is delivered")
 	f.value(flags, "delete-after", "delete_after", "delete messages that were fetched longer than `DURATION` ago, such as 14d")
@@ -109,12 +109,12 @@ func (f *accountFlags) boolean(flags *flag.FlagSet, name, key string, value bool
 	})
 }
 
-// apply changes a copy of an account as the flags say.
+// apply changes a copy of an account according to the flags.
 func (f *accountFlags) apply(account *config.Account) (*config.Account, error) {
 	a := *account
 	fresh := make(map[string]bool)
 	for _, c := range f.changes {
-		if !fresh[c.key] { // a list replaces that of the configuration
+		if !fresh[c.key] { // a list replaces the list of the configuration
 			fresh[c.key] = true
 			switch c.key {
 			case "pin":

@@ -143,7 +143,8 @@ func serve(t testing.TB, set func(*pop3test.Server), texts ...string) *pop3test.
 	return srv
 }
 
-// delivered returns what is in the folder new of a Maildir, sorted, and fails the test unless the other folders are empty.
+// delivered returns the messages in the folder new of a Maildir, sorted, and fails the test unless the other folders
+// are empty.
 func delivered(t testing.TB, dir string) []string {
 	t.Helper()
 	for _, folder := range []string{"tmp", "cur"} {

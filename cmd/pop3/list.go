@@ -101,7 +101,8 @@ func (a *app) open(ctx context.Context, f *listFlags, operands []string) (*mailb
 	return m, nil
 }
 
-// plan compares what is on the server with the state. Without the state, because another run has it open, known is false.
+// plan compares the messages on the server with the state. Without the state, because another run has it open, known is
+// false.
 func (m *mailbox) plan(ctx context.Context) (steps []fetch.Step, known bool, err error) {
 	store, closeStore, err := m.existingStore(m.account)
 	known = true
@@ -187,10 +188,10 @@ func (l *lister) list(ctx context.Context, c *pop3.Client, steps []fetch.Step, s
 	return nil
 }
 
-// maxHeader bounds what is kept of a header.
+// maxHeader limits the part of a header that is kept.
 const maxHeader = 64 << 10
 
-// readHeader returns the fields of a header. What precedes a malformed line is returned.
+// readHeader returns the fields of a header. The fields before a malformed line are returned.
 func readHeader(m io.Reader) (textproto.MIMEHeader, error) {
 	text, err := io.ReadAll(io.LimitReader(m, maxHeader))
 	if err != nil {

@@ -173,7 +173,7 @@ func checkOperands(v *verb, operands []string) error {
 	return nil
 }
 
-// complain reports an error of a verb, and what can be done about it on a line of its own.
+// complain reports an error of a verb, with a hint on a separate line.
 func (a *app) complain(verb string, err error) {
 	for line := range strings.Lines(explain(err)) {
 		fmt.Fprintf(a.stderr, "pop3 %s: %s\n", verb, clean(strings.TrimSuffix(line, "\n")))

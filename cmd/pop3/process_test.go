@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// command returns a verb as a process of its own, which trusts the certificate of the server and has the password.
+// command returns a verb as a separate process, which trusts the certificate of the server and has the password.
 func (e *env) command(srv *pop3test.Server, verb string, args ...string) *exec.Cmd {
 	e.Helper()
 	self, err := os.Executable()
@@ -112,7 +112,7 @@ func TestProcessSignals(t *testing.T) {
 	}
 }
 
-// A second signal ends the process at once, and the next run delivers what is missing.
+// A second signal ends the process at once, and the next run delivers the missing messages.
 func TestProcessSecondSignal(t *testing.T) {
 	e := newEnv(t)
 	reached := make(chan struct{})
@@ -195,7 +195,7 @@ func TestProcessWatch(t *testing.T) {
 	}
 }
 
-// Two runs at once: one of them works, the other one says so.
+// If two runs overlap, one of them reports that the other is running.
 func TestProcessTwice(t *testing.T) {
 	e := newEnv(t)
 	reached := make(chan struct{})

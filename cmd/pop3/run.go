@@ -125,7 +125,7 @@ func (r *runner) slot(ctx context.Context, account *config.Account) (release fun
 	}, nil
 }
 
-// fetch fetches what is new in one account, and shows it.
+// fetch fetches the new messages of one account, and shows the progress.
 func (r *runner) fetch(ctx context.Context, account *config.Account, observe func(fetch.Event)) (fetch.Report, error) {
 	v := r.view.begin(account.Name)
 	report, err := r.fetchTo(ctx, account, v, observe)
@@ -162,7 +162,7 @@ func (r *runner) fetchTo(ctx context.Context, account *config.Account, v *accoun
 	return f.Run(ctx)
 }
 
-// policyOf returns what the account says about fetching and deleting.
+// policyOf returns the account's policy for fetching and deleting.
 func policyOf(a *config.Account, allNew fetch.AllNew) fetch.Policy {
 	p := fetch.Policy{
 		Delete: a.Delete, DeleteAfter: a.DeleteAge, DeleteOver: a.DeleteOver, DeleteUnproven: a.DeleteUnproven,
@@ -179,9 +179,9 @@ func policyOf(a *config.Account, allNew fetch.AllNew) fetch.Policy {
 	return p
 }
 
-// filter returns what the first rule that matches the header says. A header that is not understood matches no rule.
+// filter returns the action of the first rule that matches the header. A header that is not understood matches no rule.
 func filter(rules []config.Rule, header []byte) fetch.Action {
-	// What precedes a malformed line is returned with the error.
+	// The fields before a malformed line are returned with the error.
 	fields, _ := textproto.NewReader(bufio.NewReader(bytes.NewReader(header))).ReadMIMEHeader()
 	decoder := new(mime.WordDecoder)
 	for _, rule := range rules {

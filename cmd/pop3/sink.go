@@ -98,7 +98,7 @@ func (t *tracing) fields(m fetch.Message) string {
 		"\r\n\tfor " + user + "; " + m.Time.Format(time.RFC1123Z) + "\r\n"
 }
 
-// printableASCII replaces what does not belong in a header field.
+// printableASCII replaces characters that are invalid in a header field.
 func printableASCII(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r <= ' ' || r > '~' {

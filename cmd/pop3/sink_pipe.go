@@ -103,7 +103,7 @@ func (p *piper) copy(w io.Writer, body io.Reader) error {
 	return buffered.Flush()
 }
 
-// isClosedPipe reports whether the program did not read to the end. If it still exits with 0, it has what it wants.
+// isClosedPipe reports whether the program did not read to the end. If it still exits with 0, it needs no more input.
 func isClosedPipe(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
 }

@@ -116,7 +116,7 @@ func (l trackingListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// serveMail starts a server and returns what delivers to it.
+// serveMail starts a server and returns a sink that delivers to it.
 func serveMail(t *testing.T, s *mailServer, kind config.DestKind, secure config.DestTLS) *mailer {
 	t.Helper()
 	srv := smtp.NewServer(s)

@@ -21,7 +21,7 @@ var testMessage = fetch.Message{
 	Account: "joe@pop.example.org", Key: fetch.Key{UID: "uid"}, Number: 1, Size: 100, Time: time.Date(2026, 11, 26, 1, 2, 3, 0, time.UTC),
 }
 
-// verdict names what a sink has decided.
+// verdict returns the decision of a sink.
 func verdict(err error) string {
 	switch {
 	case err == nil:
@@ -72,7 +72,7 @@ func TestPipe(t *testing.T) {
 	}
 }
 
-// The program gets the octets of the server on demand, an id, and no password.
+// The program receives the server's bytes unchanged on demand, a unique-id, and no password.
 func TestPipeEnvironment(t *testing.T) {
 	onUnix(t)
 	file := filepath.Join(t.TempDir(), "got")

@@ -362,7 +362,7 @@ func defineStateImport(a *app, flags *flag.FlagSet) func(context.Context) error 
 	}
 }
 
-// isOf reports whether an entry belongs to the mailbox of an account. Some files do not say whose they are.
+// isOf reports whether an entry belongs to the mailbox of an account. Some files do not name their mailbox.
 func isOf(e boltstore.ForeignEntry, account *config.Account) bool {
 	return (e.User == "" || e.User == account.User) && (e.Host == "" || strings.EqualFold(e.Host, account.Host))
 }

@@ -44,7 +44,7 @@ func TestState(t *testing.T) {
 	e.run("state", "mark", url).check(t, 0, "0 messages marked")
 }
 
-// After the state was lost, the names of the files show what was fetched.
+// After a loss of the state, the names of the files show which messages were fetched.
 func TestStateRebuild(t *testing.T) {
 	onUnix(t)
 	e := newEnv(t)
@@ -80,7 +80,7 @@ func TestStateRebuild(t *testing.T) {
 	e.run("state", "rebuild", "a").check(t, 0, "4 messages found")
 }
 
-// Those who come from another program do not fetch everything again.
+// Users who migrate from another program do not fetch all messages again.
 func TestStateImportForeign(t *testing.T) {
 	onUnix(t)
 	e := newEnv(t)
@@ -100,7 +100,7 @@ func TestStateImportForeign(t *testing.T) {
 		e.run("state", "import", "-state", dir, "-from", program, url, e.path("file")).check(t, exitUsage, "nothing new")
 		e.run("fetch", "-state", dir, url, e.path("Maildir-"+program)).check(t, 0, "2 messages fetched")
 	}
-	// Nothing proves what getmail fetched long ago, so that it is deleted only on demand.
+	// Messages that getmail fetched cannot be proven, so they are deleted only on demand.
 	args := []string{"fetch", "-state", e.path("getmail"), "-delete-after", "1d", "pop://user@" + srv.Addr, e.path("Maildir-getmail")}
 	e.run(args...).check(t, exitIncomplete, "2 not deleted", "hint: -delete-unproven")
 	e.run(append([]string{"fetch", "-delete-unproven"}, args[1:]...)...).check(t, 0, "2 deleted")

@@ -19,7 +19,7 @@ func terminal(stream any) (*os.File, bool) {
 	return f, true
 }
 
-// interactive reports whether there is a user who can be asked.
+// interactive reports whether a user can be prompted.
 func (a *app) interactive() bool {
 	_, in := terminal(a.stdin)
 	_, out := terminal(a.stderr)

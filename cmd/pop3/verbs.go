@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A verb is what the command can do. The usage, the manual page, and the shell completion are made of the verbs and their flags.
+// A verb is a subcommand. The usage, the manual page, and the shell completion are made of the verbs and their flags.
 type verb struct {
 	name        string // "state show" is one of several verbs of a group
 	args        string // operands
@@ -63,7 +63,7 @@ func isHelp(arg string) bool {
 	return false
 }
 
-// help prints the usage, or what is to be known of the verbs.
+// help prints the usage, or the documentation of verbs.
 func (a *app) help(names []string) int {
 	if len(names) == 0 {
 		fmt.Fprint(a.stdout, usage())
@@ -125,7 +125,7 @@ func (v *verb) flags() []*flag.Flag {
 	return flags
 }
 
-// help returns what is to be known of a verb.
+// help returns the documentation of a verb.
 func (v *verb) help() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "usage: %s\n\n%s%s.\n", v.usage(), strings.ToUpper(v.short[:1]), v.short[1:])

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-5b1d5243/pop3/fetch"
 )
 
-// A view shows what happens. It has one of three forms: lines, lines below which a terminal has a bar for each running account, or
-// JSON. Its lock serializes the output.
+// A view shows progress and results. It has one of three forms: lines, lines below which a terminal has a bar for each
+// running account, or JSON. Its lock serializes the output.
 type view struct {
 	verb    string
 	quiet   bool
@@ -87,7 +87,7 @@ func (v *view) info(account, format string, args ...any) {
 	}
 }
 
-// problem reports what has gone wrong, or may have.
+// problem reports an actual or possible failure.
 func (v *view) problem(account, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if v.json != nil {
@@ -99,7 +99,7 @@ func (v *view) problem(account, format string, args ...any) {
 	}
 }
 
-// fail reports the error that an account has ended with, and what can be done about it.
+// fail reports the error that ended an account, with a hint.
 func (v *view) fail(account string, err error) {
 	if v.json != nil {
 		return // it is in the event of the account
@@ -183,7 +183,7 @@ func (a *accountView) end(r fetch.Report, err error) {
 	case err == nil:
 	case !errors.Is(err, fetch.ErrIncomplete):
 		a.fail(a.name, err)
-	case len(r.Problems) == 0 && r.Undone > 0: // the logger has said so
+	case len(r.Problems) == 0 && r.Undone > 0: // the logger has reported it
 		a.write(a.err, "hint: -delete-unproven deletes them")
 	case len(r.Problems) == 0:
 		a.fail(a.name, err)
@@ -196,7 +196,7 @@ func (a *accountView) end(r fetch.Report, err error) {
 // maxProblems is how many a Report has.
 const maxProblems = 100
 
-// summary returns what a run did, in one line.
+// summary returns the result of a run, in one line.
 func summary(r fetch.Report) string {
 	s := fmt.Sprintf("%s fetched, %s, %d deleted", count(r.Fetched, "message"), bytesText(r.Octets), r.Deleted)
 	for _, part := range []struct {

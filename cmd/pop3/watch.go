@@ -271,5 +271,5 @@ func (w *watcher) oneLine() string {
 	return line
 }
 
-// sdNotify tells systemd, if it started the process.
+// sdNotify notifies systemd, if it started the process.
 func sdNotify(state string) { daemon.SdNotify(false, state) }

@@ -1,4 +1,4 @@
-// Package config reads the configuration of the command: mailboxes, where their mail goes, and how to log in.
+// Package config reads the configuration of the command: mailboxes, the destinations of their mail, and how to log in.
 package config
 
 import (
@@ -23,7 +23,7 @@ type Config struct {
 	Accounts []*Account
 }
 
-// An Account is a mailbox and what to do with its messages.
+// An Account is a mailbox, with the handling of its messages.
 type Account struct {
 	Name string
 	Line int // of its table in the file; 0 for an account made of a URL
@@ -59,8 +59,8 @@ type Account struct {
 	Interval time.Duration
 }
 
-// A Secret says where the password or the token of an account comes from. At most one field is set; without any, the terminal
-// is asked.
+// A Secret is the source of the password or the token of an account. At most one field is set; without any, the
+// terminal is asked.
 type Secret struct {
 	Password     string
 	Command      Command // prints the password
@@ -78,7 +78,7 @@ func (s *Secret) IsZero() bool {
 	return s.Password == "" && s.Command == nil && s.Keyring == "" && s.Netrc == "" && !s.IsToken()
 }
 
-// OAuth says how to obtain access tokens.
+// OAuth configures how to obtain access tokens.
 type OAuth struct {
 	Provider     string // "google", "microsoft", or "" if the URLs are given
 	Tenant       string // of Microsoft

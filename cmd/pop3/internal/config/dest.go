@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// A Dest says where messages go.
+// A Dest is the destination of messages.
 type Dest struct {
 	Kind DestKind
 	Path string // of Maildir, EML, Mbox; the socket of LMTP
@@ -36,7 +36,7 @@ const (
 	Stdout  DestKind = "stdout"
 )
 
-// DestTLS says how a connection to an SMTP or LMTP server is encrypted.
+// DestTLS selects the encryption of a connection to an SMTP or LMTP server.
 type DestTLS string
 
 // The ways to encrypt.
@@ -181,7 +181,7 @@ func (d *Dest) setQuery(query url.Values) error {
 	switch {
 	case from == "<>" || from == "" && d.Kind == LMTP: // bounces are not expected of local delivery
 	case from == "":
-		d.From = d.To[0] // who then receives the bounces
+		d.From = d.To[0] // which then receives the bounces
 	case !isEnvelope(from):
 		return fmt.Errorf("%q is not the address of a sender", from)
 	default:

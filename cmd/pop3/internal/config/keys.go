@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// A Key is a key of an account's table. The list is also what the manual page says.
+// A Key is a key of an account's table. The list is also used for the manual page.
 type Key struct {
 	Name   string
-	Form   string // what the value looks like
+	Form   string // form of the value
 	Doc    string
 	Group  group
 	secret bool

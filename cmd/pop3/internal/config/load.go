@@ -40,7 +40,7 @@ func (m *Mistakes) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// maxSize bounds what is read, in case the path is wrong.
+// maxSize limits the amount of data read, in case the path is wrong.
 const maxSize = 1 << 20
 
 // Load reads a file. If it has mistakes, the error is a *Mistakes with all of them.
@@ -212,7 +212,7 @@ func (l *loader) order(top map[string]toml.Primitive) []string {
 	return keys
 }
 
-// A locator is decoded from nothing, to learn from the error where a value is.
+// A locator fails to decode any value; the error contains the position of the value.
 type locator struct{}
 
 func (*locator) UnmarshalTOML(any) error { return errors.New("here") }

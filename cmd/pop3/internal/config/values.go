@@ -133,7 +133,7 @@ func expandHome(path string) (string, error) {
 	return filepath.Join(home, rest), nil
 }
 
-// absolute expands ~/ and refuses relative paths, which would depend on where the command is started.
+// absolute expands ~/ and refuses relative paths, which would depend on the working directory.
 func absolute(path string) (string, error) {
 	path, err := expandHome(path)
 	if err != nil {
@@ -145,7 +145,7 @@ func absolute(path string) (string, error) {
 	return path, nil
 }
 
-// The functions below convert a TOML value, or say which type is wanted.
+// The functions below convert a TOML value, or report the required type.
 
 func text(v any) (string, error) {
 	s, ok := v.(string)

@@ -69,7 +69,7 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-// The error says which characters need which encoding.
+// The error lists the characters that need an encoding.
 func TestParseURLEncoding(t *testing.T) {
 	for text, want := range map[string]string{
 		`pops://DOM\joe@h`:       `write \ as %5C`,

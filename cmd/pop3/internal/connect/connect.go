@@ -23,11 +23,11 @@ import (
 type Connector struct {
 	Account *config.Account
 
-	Password  string                                                   // used if the account has no source of its own
+	Password  string                                                   // used if the account has no source of a password
 	Ask       func(ctx context.Context, prompt string) (string, error) // asks the user for a password; nil if no user is there
 	Tell      func(format string, args ...any)                         // asks the user to do something; nil if no user is there
-	TokenFile string                                                   // where OAuth tokens are kept
-	Warn      func(format string, args ...any)                         // reports what is done in spite of doubts
+	TokenFile string                                                   // file for OAuth tokens
+	Warn      func(format string, args ...any)                         // reports questionable settings
 	Debug     io.Writer                                                // of the transcript, or nil
 	Logger    *slog.Logger                                             // or nil
 	TLS       *tls.Config                                              // to begin with, or nil
@@ -96,7 +96,7 @@ func (c *Connector) noteLoginDelay(ctx context.Context, client *pop3.Client) {
 	c.mu.Unlock()
 }
 
-// maxLoginDelay bounds what a server can ask for.
+// maxLoginDelay limits the delay that a server can demand.
 const maxLoginDelay = 24 * time.Hour
 
 // LoginDelay returns the time that the server wants between two logins, as far as it is known.
@@ -181,7 +181,7 @@ func (c *Connector) warn(format string, args ...any) {
 	}
 }
 
-// dialer returns what connects to the server: directly, or by the proxy of the account.
+// dialer returns a dialer that connects to the server directly, or through the proxy of the account.
 func (c *Connector) dialer() (contextDialer, error) {
 	direct := &net.Dialer{}
 	if c.Account.Proxy == "" {

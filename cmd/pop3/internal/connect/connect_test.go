@@ -223,7 +223,7 @@ func TestCertificates(t *testing.T) {
 	}
 	byCert := Fingerprint(leaf)
 	byKey := config.Pin{SPKI: true, Sum: sha256.Sum256(leaf.RawSubjectPublicKeyInfo)}
-	wrong := config.Pin{Sum: byKey.Sum} // of the key, where that of the certificate belongs
+	wrong := config.Pin{Sum: byKey.Sum} // fingerprint of the key instead of the certificate
 	for _, test := range []struct {
 		name string
 		host string

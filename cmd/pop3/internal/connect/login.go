@@ -14,7 +14,7 @@ import (
 	"github.com/seed-5b1d5243/pop3"
 )
 
-// login logs in as the account says. If renew is set, a token is replaced by a new one.
+// login logs in as configured in the account. If renew is set, a token is replaced by a new one.
 func (c *Connector) login(ctx context.Context, client *pop3.Client, renew bool) error {
 	a := c.Account
 	if a.Auth == "external" {

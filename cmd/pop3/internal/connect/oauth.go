@@ -19,7 +19,7 @@ import (
 	"github.com/seed-5b1d5243/pop3/cmd/pop3/internal/config"
 )
 
-// A savedToken is what the token file holds.
+// A savedToken is the content of the token file.
 type savedToken struct {
 	Seed  string        `json:"seed"` // digest of the configured refresh token that Token descends from, "" for a device login
 	Token *oauth2.Token `json:"token"`
@@ -160,7 +160,7 @@ func (c *Connector) httpClient() (*http.Client, error) {
 	return &http.Client{Transport: transport, Timeout: time.Minute}, nil
 }
 
-// loadToken returns what is in the token file, or the configured refresh token if that is newer.
+// loadToken returns the token in the token file, or the configured refresh token if that is newer.
 func (c *Connector) loadToken() (savedToken, error) {
 	var saved savedToken
 	data, err := os.ReadFile(c.TokenFile)

@@ -24,7 +24,7 @@ type provider struct {
 	refresh string // valid refresh token
 	access  string // the access token to give
 	grants  []string
-	status  int // if not 0, what every request results in
+	status  int // if not 0, the status of every response
 }
 
 func newProvider(t *testing.T) *provider {

@@ -55,7 +55,7 @@ func withPort(u *url.URL, port string) string {
 	return net.JoinHostPort(u.Hostname(), port)
 }
 
-// A forwarder makes of a contextDialer what package proxy wants.
+// A forwarder adapts a contextDialer to package proxy.
 type forwarder struct{ contextDialer }
 
 func (f forwarder) Dial(network, addr string) (net.Conn, error) {
@@ -153,8 +153,8 @@ func (p *connectProxy) open(ctx context.Context, conn net.Conn, addr string) (ne
 	return &tunnel{conn, buffered}, nil
 }
 
-// A tunnel returns first what arrived together with the response of the proxy: a POP3 server speaks first. It also hides that the
-// connection to the proxy is encrypted, because that to the server is not.
+// A tunnel first returns the data that arrived together with the response of the proxy, since a POP3 server sends
+// first. It also hides that the connection to the proxy is encrypted, because that to the server is not.
 type tunnel struct {
 	net.Conn
 	r *bufio.Reader

@@ -166,7 +166,7 @@ func TestProxySecureOnly(t *testing.T) {
 	}
 }
 
-// The server is gone; the proxy says so.
+// The proxy reports that the server is not reachable.
 func TestProxyCannotConnect(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("for Unix")

@@ -56,7 +56,7 @@ func (c *Connector) tlsConfig() (*tls.Config, error) {
 	return t, nil
 }
 
-// CheckFiles reports what is wrong with the files that the account names for TLS.
+// CheckFiles reports errors in the TLS files of the account.
 func CheckFiles(a *config.Account) error {
 	_, err := (&Connector{Account: a}).tlsConfig()
 	return err
