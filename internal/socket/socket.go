@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -26,6 +27,8 @@ type Conn struct {
 	timeout     time.Duration // longest wait in one Read or Write; none if not positive
 	noDeadlines bool          // deadlines are not supported (a channel of golang.org/x/crypto/ssh)
 	raw         *rawConn      // nil if the methods of Conn must be used
+	closing     sync.Once
+	closed      chan struct{} // closed by Close
 
 	readBy, writeBy time.Time // the deadlines that are set, if raw is not nil
 
@@ -37,7 +40,7 @@ type Conn struct {
 
 // New takes over nc and clears its deadlines. A timeout that is not positive sets no limit.
 func New(nc net.Conn, timeout time.Duration) *Conn {
-	c := &Conn{Conn: nc, timeout: timeout, noDeadlines: nc.SetDeadline(time.Time{}) != nil}
+	c := &Conn{Conn: nc, timeout: timeout, noDeadlines: nc.SetDeadline(time.Time{}) != nil, closed: make(chan struct{})}
 	switch nc.(type) {
 	case *net.TCPConn, *net.UnixConn: // not a type that embeds one: its Read may be another
 		c.raw = newRawConn(nc)
@@ -150,10 +153,21 @@ func (c *Conn) Close() (err error) {
 			err = fmt.Errorf("the connection's Close panicked: %v", v)
 		}
 	}()
-	if t, ok := c.Conn.(*tls.Conn); ok {
-		return t.NetConn().Close()
+	c.closing.Do(func() { close(c.closed) })
+	t, ok := c.Conn.(*tls.Conn)
+	if !ok {
+		return c.Conn.Close()
 	}
-	return c.Conn.Close()
+	below := t.NetConn()
+	if s, ok := below.(interface {
+		CloseRead() error
+		CloseWrite() error
+	}); ok {
+		// If the descriptor is in blocking mode, its Close would wait for a Read or Write in progress.
+		s.CloseRead()
+		s.CloseWrite()
+	}
+	return below.Close()
 }
 
 // UnboundWrites sets whether a Write may wait for the peer without limit. StartWatchdog then limits the wait.
@@ -250,6 +264,8 @@ func (c *Conn) await(p []byte) (int, error) {
 	}
 	select {
 	case <-c.ahead.done:
+	case <-c.closed: // also if that does not end the Read
+		return 0, net.ErrClosed
 	case <-timeout: // the Read ends when the caller closes the connection
 		return 0, os.ErrDeadlineExceeded
 	}

@@ -139,6 +139,45 @@ func TestProbeKeepsData(t *testing.T) {
 	})
 }
 
+// TestCloseEndsAProbe: a Read that a probe has started is not waited for after Close, even if it goes on.
+func TestCloseEndsAProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		never := make(chan struct{})
+		defer close(never)
+		client, _ := net.Pipe()
+		c := New(deaf{client, never}, -1)
+		probeOnce(c)
+		start := time.Now()
+		time.AfterFunc(time.Second, func() { c.Close() })
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) || time.Since(start) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
+
+// deaf is a connection whose Close does not end its Read.
+type deaf struct {
+	net.Conn
+	never chan struct{}
+}
+
+func (d deaf) Read([]byte) (int, error) {
+	<-d.never
+	return 0, io.EOF
+}
+
+// TestCloseThatPanics: Close may be called where no caller could recover.
+func TestCloseThatPanics(t *testing.T) {
+	if err := New(panics{Conn: timelessPipe{}}, -1).Close(); err == nil {
+		t.Error("no error")
+	}
+}
+
+type timelessPipe struct{ net.Conn }
+
+func (timelessPipe) SetDeadline(time.Time) error { return errors.ErrUnsupported }
+func (timelessPipe) Close() error                { panic("Close") }
+
 // TestProbeOfPanickingConn checks that a panic of a Read in a goroutine of the package does not end the program.
 func TestProbeOfPanickingConn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
