@@ -10,6 +10,7 @@ import (
 	"iter"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -154,6 +155,10 @@ func (c *lineByLine) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// alwaysProbed are the commands before which a client probes even if the last response ended just now. It also does so
+// before the first command, and before each command of a batch that goes one at a time.
+var alwaysProbed = []string{"PASS", "APOP", "AUTH", "QUIT"}
+
 // visit is a session with unsolicited data.
 type visit struct {
 	route
@@ -163,10 +168,11 @@ type visit struct {
 	closes     bool
 	at         int  // the point at which the data arrives
 	attached   bool // it is written together with a response, and read separately
+	hurries    bool // it arrives where a client must always probe, and the next command follows at once
 }
 
 func (v visit) String() string {
-	return fmt.Sprintf("%s, pipelining %v: %q at %d (closes: %v, attached: %v)", v.route.name, v.pipelining, v.text, v.at, v.closes, v.attached)
+	return fmt.Sprintf("%s, pipelining %v: %q at %d (closes: %v, attached: %v, hurries: %v)", v.route.name, v.pipelining, v.text, v.at, v.closes, v.attached, v.hurries)
 }
 
 // journal counts log records.
@@ -228,21 +234,27 @@ func (v visit) play(t *testing.T) (reached bool) {
 	defer func() { start(c.Close).ends(t, fmt.Sprintf("%v: Close", v)) }()
 
 	points := 0
-	pause := func() {
+	pause := func(always bool) {
+		if v.hurries && !always {
+			return
+		}
 		if points++; points == v.at && !v.attached {
 			reached = true
 			v.interrupt(s, client)
 		}
-		if reached || v.attached {
+		if (reached || v.attached) && !v.hurries {
 			time.Sleep(time.Millisecond) // the pause after which a client must probe
 		}
 	}
-	within := pause
-	if v.pipelining { // within a batch commands are in flight
-		within = func() {}
-	}
-	for _, step := range v.steps {
-		pause()
+	for i, step := range v.steps {
+		always := i == 0 || slices.ContainsFunc(alwaysProbed, func(verb string) bool { return strings.HasPrefix(step.name, verb) })
+		batch := strings.HasSuffix(step.name, "All")
+		pause(always || batch && !v.pipelining)
+		within := func() {
+			if !batch || !v.pipelining { // otherwise commands are in flight
+				pause(batch)
+			}
+		}
 		call := start(func() error { return step.do(c, within) })
 		if !call.ends(t, fmt.Sprintf("%v: %s", v, step.name)) {
 			return reached
@@ -338,11 +350,12 @@ func TestUnsolicited(t *testing.T) {
 				t.Run(route.name, func(t *testing.T) {
 					for _, text := range unasked {
 						for _, closes := range []bool{false, true} {
-							for _, attached := range []bool{false, true} {
-								if attached && (!route.bubble || route.tls) {
-									continue
-								}
-								v := visit{route: route, steps: scene.steps, pipelining: scene.pipelining, text: text, closes: closes, attached: attached}
+							v := visit{route: route, steps: scene.steps, pipelining: scene.pipelining, text: text, closes: closes}
+							v.everywhere(t, &visits)
+							v.hurries = true
+							v.everywhere(t, &visits)
+							if v.hurries = false; route.bubble && !route.tls {
+								v.attached = true
 								v.everywhere(t, &visits)
 							}
 						}
@@ -358,7 +371,7 @@ func TestUnsolicited(t *testing.T) {
 func (v visit) everywhere(t *testing.T, visits *int) {
 	t.Helper()
 	every := 1
-	if testing.Short() {
+	if testing.Short() && !v.bubble {
 		every = 9
 	}
 	enough := 1
