@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -118,7 +117,6 @@ type maildropSession struct {
 	mails   []mail
 	deleted map[string]bool
 	conn    net.Conn
-	out     bytes.Buffer
 }
 
 // serve answers commands. A goroutine writes the responses, because a client that pipelines over a net.Pipe may be writing too.

@@ -49,7 +49,7 @@ func (r *run) session() (s *session, err error) {
 	}, Event{Kind: EventConnecting, Attempt: r.backoff.attempts + 1})
 	c, err := r.f.Dial(r.quit)
 	if c == nil && err == nil {
-		return s, of(ErrServer, errors.New("Dial returned no session"))
+		return s, of(ErrServer, errors.New("no session returned by Dial"))
 	}
 	if c != nil {
 		defer c.Close()

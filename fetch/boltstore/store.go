@@ -174,7 +174,7 @@ func (l *loader) read(tx *bbolt.Tx) error {
 	var k, v []byte
 	if l.last == nil {
 		k, v = c.First()
-	} else if k, v = c.Seek(l.last); bytes.Equal(k, l.last) {
+	} else if k, _ = c.Seek(l.last); bytes.Equal(k, l.last) {
 		k, v = c.Next()
 	} else {
 		return fmt.Errorf("%w: the records are out of order", ErrDamaged)
