@@ -26,7 +26,7 @@ func TestMalformedListings(t *testing.T) {
 		{name: "huge number", uidl: "99999999999 uid1\r\n" + good, want: []int{2, 3}, error: ErrIncomplete, log: "too large"},
 		{name: "number past int64", uidl: "99999999999999999999 uid1\r\n" + good, want: []int{2, 3}, error: ErrIncomplete, log: "malformed line"},
 		{name: "control character", uidl: "1 u\x01\r\n" + good, want: []int{2, 3}, error: ErrIncomplete, log: "malformed line"},
-		{name: "empty line", uidl: "1 uid1\r\n\r\n" + good, want: []int{1, 2, 3}, log: "malformed line"},
+		{name: "empty line", uidl: "1 uid1\r\n\r\n" + good, want: []int{1, 2, 3}},
 		{name: "the last line", uidl: "1 uid1\r\n2 uid2\r\n3\r\n", want: []int{1, 2}, error: ErrIncomplete, log: "malformed line"},
 		{name: "number listed twice", uidl: "1 uid1\r\n1 other\r\n" + good, want: []int{1, 2, 3}, log: "listed twice"},
 		{name: "descending", uidl: "3 uid3\r\n2 uid2\r\n1 uid1\r\n", want: []int{1, 2, 3}},
