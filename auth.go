@@ -11,14 +11,14 @@ import (
 	"strings"
 )
 
-// Login authenticates with the first method that applies: APOP, if the greeting carried a challenge; otherwise USER and PASS over
-// TLS, which is started with STLS if the server lists that, or AUTH PLAIN if the server lists that but not USER. If the connection
-// cannot be encrypted, Login returns [ErrInsecureLogin] and sends no password, unless Options.AllowInsecureLogin is set. No other
-// command is sent in between.
+// Login authenticates with the first method that applies: APOP, if the greeting carried a challenge; otherwise USER and
+// PASS over TLS, which is started with STLS if the server lists that, or AUTH PLAIN if the server lists that but not
+// USER. If the connection cannot be encrypted, Login returns [ErrInsecureLogin] and sends no password, unless
+// Options.AllowInsecureLogin is set. No other command is sent in between.
 //
-// A challenge without "@", or with a blank in it, may not be an APOP timestamp. It is tried only if the connection is not
-// encrypted and STLS is not listed, and if the server answers -ERR the other methods are tried. Any other refusal is final. The
-// error wraps every refusal, the final one first. A challenge that came before STLS is discarded.
+// A challenge without "@", or with a blank in it, may not be an APOP timestamp. It is tried only if the connection is
+// not encrypted and STLS is not listed, and if the server answers -ERR the other methods are tried. Any other refusal
+// is final. The error wraps every refusal, the final one first. A challenge that came before STLS is discarded.
 func (c *Client) Login(ctx context.Context, user, password string) error {
 	if err := checkText("login", user, password); err != nil {
 		return c.s.refused(ctx, err)
@@ -70,8 +70,8 @@ func (c *Client) User(ctx context.Context, name string) error {
 	return err
 }
 
-// Pass sends the password after [Client.User]. If the connection is not encrypted it returns [ErrInsecureLogin] and sends
-// nothing, unless Options.AllowInsecureLogin is set.
+// Pass sends the password after [Client.User]. If the connection is not encrypted it returns [ErrInsecureLogin] and
+// sends nothing, unless Options.AllowInsecureLogin is set.
 func (c *Client) Pass(ctx context.Context, password string) error {
 	if err := checkText("PASS", password); err != nil {
 		return c.s.refused(ctx, err)
@@ -90,8 +90,9 @@ func (c *Client) pass(h *lease, password string) error {
 	return c.loggedIn(err)
 }
 
-// APOP authenticates with a digest of the greeting's challenge and a shared secret (RFC 1939, section 7). If the greeting carried
-// no challenge, nothing is sent. APOP does not transmit the secret, but its MD5 digest is open to offline guessing.
+// APOP authenticates with a digest of the greeting's challenge and a shared secret (RFC 1939, section 7). If the
+// greeting carried no challenge, nothing is sent. APOP does not transmit the secret, but its MD5 digest is open to
+// offline guessing.
 func (c *Client) APOP(ctx context.Context, user, secret string) error {
 	if err := checkText("APOP", user, secret); err != nil {
 		return c.s.refused(ctx, err)
@@ -150,9 +151,10 @@ func challenge(greeting string) (found string) {
 	}
 }
 
-// StartTLS upgrades the connection with STLS (RFC 2595). If config is nil, Options.TLSConfig is used. If the server does not list
-// STLS, it returns [ErrTLSNotSupported]. Data received between the response and the handshake is reported as a [*ProtocolError] and
-// closes the connection, and so does a handshake that fails. Cached capabilities and the challenge are discarded.
+// StartTLS upgrades the connection with STLS (RFC 2595). If config is nil, Options.TLSConfig is used. If the server
+// does not list STLS, it returns [ErrTLSNotSupported]. Data received between the response and the handshake is reported
+// as a [*ProtocolError] and closes the connection, and so does a handshake that fails. Cached capabilities and the
+// challenge are discarded.
 func (c *Client) StartTLS(ctx context.Context, config *tls.Config) error {
 	return c.s.do(ctx, "STLS", func(h *lease) error {
 		if c.s.conn.encrypted() {

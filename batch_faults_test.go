@@ -181,8 +181,8 @@ func TestBatchEarlyResponse(t *testing.T) {
 			server.Read(make([]byte, 1000)) // the first commands, and no others
 			io.WriteString(server, strings.Repeat("+OK\r\n", 500))
 		})
-		var nonsense *pop3.ProtocolError
-		if err := c.DeleAll(t.Context(), upTo(500)); !errors.As(err, &nonsense) {
+		var malformed *pop3.ProtocolError
+		if err := c.DeleAll(t.Context(), upTo(500)); !errors.As(err, &malformed) {
 			t.Errorf("error %v", err)
 		}
 		if err := c.Noop(t.Context()); !errors.Is(err, pop3.ErrClosed) {

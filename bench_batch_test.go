@@ -69,7 +69,8 @@ var batches = []struct {
 	}},
 }
 
-// mailbox is a session with a server that is rtt away and has 500 messages of 4 KiB. It knows the server's capabilities.
+// mailbox is a session with a server that is rtt away and has 500 messages of 4 KiB. It knows the server's
+// capabilities.
 func mailbox(b *testing.B, rtt time.Duration) (c *Client, numbers []int) {
 	var texts []string
 	for n := range 500 {

@@ -16,7 +16,8 @@ import (
 	"github.com/seed-5b1d5243/pop3/internal/dotstuff"
 )
 
-// corpus has the shapes of text that matter to un-stuffing. Each unit is repeated to the size of the message to be retrieved.
+// corpus has the shapes of text that matter to un-stuffing. Each unit is repeated to the size of the message to be
+// retrieved.
 var corpus = []struct {
 	name, unit string
 	size       int
@@ -34,8 +35,8 @@ var corpus = []struct {
 	{"mixed", randomLines(12, .5), 8 << 20, true},
 }
 
-// randomLines returns lines of one byte to longest, at random, of which the given part begins with a dot. There are more of
-// them than a processor can learn by heart.
+// randomLines returns lines of one byte to longest, at random, of which the given part begins with a dot. There are
+// more of them than a processor can learn by heart.
 func randomLines(longest int, dots float64) string {
 	r := rand.New(rand.NewPCG(1939, 3))
 	text := strings.Repeat("x", longest)
@@ -134,7 +135,8 @@ func blast(b *testing.B, answer []byte, config *tls.Config) (addr string) {
 	return l.Addr().String()
 }
 
-// BenchmarkRetr streams one message from a loopback socket: the socket alone, ours by Read and by WriteTo, net/textproto.
+// BenchmarkRetr streams one message from a loopback socket: the socket alone, ours by Read and by WriteTo,
+// net/textproto.
 func BenchmarkRetr(b *testing.B) {
 	for _, c := range corpus {
 		b.Run(c.name, func(b *testing.B) {

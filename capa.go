@@ -39,8 +39,8 @@ func (c Capabilities) clone() Capabilities {
 // A Language is a language that the server can use for the text of its responses (RFC 6856, section 3).
 type Language struct{ Tag, Description string }
 
-// Capabilities returns the server's capabilities, sending CAPA unless they are cached. The cache is cleared by STLS and by a
-// successful login, after which servers list more. If the server refuses CAPA, the set is empty.
+// Capabilities returns the server's capabilities, sending CAPA unless they are cached. The cache is cleared by STLS and
+// by a successful login, after which servers list more. If the server refuses CAPA, the set is empty.
 func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	if caps := c.cachedCapabilities(); caps != nil {
 		if err := c.s.err(); err != nil {

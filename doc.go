@@ -1,9 +1,9 @@
-// Package pop3 implements a client for the Post Office Protocol, version 3 ([RFC 1939]), with capabilities, pipelining and
-// response codes ([RFC 2449], [RFC 3206]), STLS ([RFC 2595]), implicit TLS ([RFC 8314]), APOP, SASL ([RFC 5034]), UTF8 and LANG
-// ([RFC 6856]).
+// Package pop3 implements a client for the Post Office Protocol, version 3 ([RFC 1939]), with capabilities, pipelining
+// and response codes ([RFC 2449], [RFC 3206]), STLS ([RFC 2595]), implicit TLS ([RFC 8314]), APOP, SASL ([RFC 5034]),
+// UTF8 and LANG ([RFC 6856]).
 //
-// A [Client] is one session. Open it with [DialTLS] and authenticate with [Client.Login], which picks the best method that the
-// server supports:
+// A [Client] is one session. Open it with [DialTLS] and authenticate with [Client.Login], which picks the best method
+// that the server supports:
 //
 //	c, err := pop3.DialTLS(ctx, "pop.example.org", nil)
 //	if err != nil {
@@ -14,8 +14,8 @@
 //		return err
 //	}
 //
-// Messages are io.Readers, listings are iterators or channels, and commands may be issued while a listing is being read, so one
-// loop can empty a maildrop of any size:
+// Messages are io.Readers, listings are iterators or channels, and commands may be issued while a listing is being
+// read, so one loop can empty a maildrop of any size:
 //
 //	messages, err := c.List(ctx)
 //	if err != nil {
@@ -42,12 +42,12 @@
 //	}
 //	return c.Quit(ctx) // commits the deletions
 //
-// Some properties of POP3 matter to callers. A session sees the maildrop as it was at login: new messages appear in the next
-// session. Message numbers are valid only within a session: after reconnecting, 7 may be a different message, so store unique-ids
-// ([Client.UIDL]), and compare [Client.UID] before acting on a number from another session. Sizes in a listing are advisory: a
-// message ends where Read returns io.EOF. [Client.Dele] only marks a message: nothing is deleted unless [Client.Quit] succeeds, and
-// a server that logs an idle session out, often after ten minutes, discards its marks. Without a durable record of unique-ids,
-// delivery is at least once: package fetch keeps one.
+// Some properties of POP3 matter to callers. A session sees the maildrop as it was at login: new messages appear in the
+// next session. Message numbers are valid only within a session: after reconnecting, 7 may be a different message, so
+// store unique-ids ([Client.UIDL]), and compare [Client.UID] before acting on a number from another session. Sizes in a
+// listing are advisory: a message ends where Read returns io.EOF. [Client.Dele] only marks a message: nothing is
+// deleted unless [Client.Quit] succeeds, and a server that logs an idle session out, often after ten minutes, discards
+// its marks. Without a durable record of unique-ids, delivery is at least once: package fetch keeps one.
 //
 // Package pop3test provides servers for tests of mail code.
 //
@@ -63,15 +63,16 @@
 //
 // # Messages
 //
-// A [Message] yields the bytes the server sent, with CRLF preserved, dot-stuffing removed and nothing decoded. Read returns io.EOF
-// only after the terminating line; if the connection is lost first, the error matches io.ErrUnexpectedEOF. Only CRLF . CRLF
-// terminates a message.
+// A [Message] yields the bytes the server sent, with CRLF preserved, dot-stuffing removed and nothing decoded. Read
+// returns io.EOF only after the terminating line; if the connection is lost first, the error matches
+// io.ErrUnexpectedEOF. Only CRLF . CRLF terminates a message.
 //
-// Until it has been read to io.EOF or closed, a message occupies the session. [Message.Close] drains the response instead of closing
-// the connection, because that would discard all pending deletions: closing a half-read message downloads the rest of it.
+// Until it has been read to io.EOF or closed, a message occupies the session. [Message.Close] drains the response
+// instead of closing the connection, because that would discard all pending deletions: closing a half-read message
+// downloads the rest of it.
 //
-// Many parsers of mail take io.ErrUnexpectedEOF for the end of a message. After a Read that failed, Close therefore returns the same
-// error. Check it after parsing, and delete a message only if it is nil:
+// Many parsers of mail take io.ErrUnexpectedEOF for the end of a message. After a Read that failed, Close therefore
+// returns the same error. Check it after parsing, and delete a message only if it is nil:
 //
 //	parsed, err := parse(m)
 //	if closeErr := m.Close(); closeErr != nil {
@@ -80,10 +81,12 @@
 //
 // # Concurrency
 //
-// A Client is safe for concurrent use. It uses one connection with at most one command in flight; concurrent calls queue in FIFO
-// order. Login, StartTLS and Auth hold the connection for their whole exchange: no queued command is sent in between.
+// A Client is safe for concurrent use. It uses one connection with at most one command in flight; concurrent calls
+// queue in FIFO order. Login, StartTLS and Auth hold the connection for their whole exchange: no queued command is sent
+// in between.
 //
-// A call may wait for the server to complete an earlier response. It never waits indefinitely for another caller to read one:
+// A call may wait for the server to complete an earlier response. It never waits indefinitely for another caller to
+// read one:
 //
 //   - A [Listing] is spilled: as soon as another command needs the connection, the unread entries are moved to memory, and the
 //     listing continues from there. Until then its memory use is constant, and a slow reader exerts backpressure on the server.
@@ -96,8 +99,8 @@
 //   - Quit waits too, but where other commands would fail with ErrBusy it discards the rest of the message or batch and proceeds,
 //     so that a forgotten Close cannot lose deletions. Reads of the discarded message return [ErrClosed].
 //
-// A Message or Listing must not be used concurrently, except that [Message.Close], [Listing.Stop] and [Listing.Err] may be called
-// from any goroutine, and several goroutines may receive from [Listing.C].
+// A Message or Listing must not be used concurrently, except that [Message.Close], [Listing.Stop] and [Listing.Err] may
+// be called from any goroutine, and several goroutines may receive from [Listing.C].
 //
 // Code of the caller that a session runs, such as a Writer, a SASL mechanism, a Logger or a callback of crypto/tls, may
 // block: [Client.Close] and the contexts of waiting calls still end these at once. If it panics or calls runtime.Goexit
@@ -105,22 +108,22 @@
 //
 // # Contexts
 //
-// The context passed to a command also governs its response. If it is done while the command is still queued, nothing was sent and
-// the session is unaffected. If it is done later, the session is closed, because responses could no longer be matched to commands;
-// pending deletions are not committed. Listing.Stop detaches the context: to stop early and keep the session, call Stop (or break out
-// of a loop over All) before canceling.
+// The context passed to a command also governs its response. If it is done while the command is still queued, nothing
+// was sent and the session is unaffected. If it is done later, the session is closed, because responses could no longer
+// be matched to commands; pending deletions are not committed. Listing.Stop detaches the context: to stop early and
+// keep the session, call Stop (or break out of a loop over All) before canceling.
 //
-// Do not pass a context that ends when a helper function returns to the Retr whose Message that function returns. Do not pass the
-// context of an errgroup to Quit: it is canceled when the group ends.
+// Do not pass a context that ends when a helper function returns to the Retr whose Message that function returns. Do
+// not pass the context of an errgroup to Quit: it is canceled when the group ends.
 //
 // Close closes the connection immediately and may be called from any goroutine. All pending calls return ErrClosed.
 //
 // # Errors
 //
-// A negative response (-ERR) is a [*ServerError]; the session remains usable. A response that violates the protocol is a
-// [*ProtocolError]. It closes the session if client and server may be out of sync; if only the text after +OK is invalid, the
-// session remains usable. All other errors are matched with errors.Is. If an error also matches [ErrNotSent], nothing of the command
-// was written, so that it may safely be repeated.
+// A negative response (-ERR) is a [*ServerError]; the session remains usable. A response that violates the protocol is
+// a [*ProtocolError]. It closes the session if client and server may be out of sync; if only the text after +OK is
+// invalid, the session remains usable. All other errors are matched with errors.Is. If an error also matches
+// [ErrNotSent], nothing of the command was written, so that it may safely be repeated.
 //
 //	error                                              what to do
 //	*ServerError, Temporary                            retry later
@@ -134,47 +137,49 @@
 //	  os.ErrDeadlineExceeded
 //	context.Canceled, context.DeadlineExceeded         your own doing; connect again, unless it matches ErrNotSent
 //
-// The error that ends a session is returned by the command in flight. All other and later calls return [ErrClosed] wrapping it;
-// ErrClosed also matches net.ErrClosed. The package never retries or reconnects on its own.
+// The error that ends a session is returned by the command in flight. All other and later calls return [ErrClosed]
+// wrapping it; ErrClosed also matches net.ErrClosed. The package never retries or reconnects on its own.
 //
 // [Client.Quit] returns nil if the deletions were committed and a *ServerError if the server kept some of the messages.
 // After any other error the outcome is unknown, unless it matches ErrNotSent: connect again and compare unique-ids.
 //
 // # Limits
 //
-// [Options].Timeout bounds each wait for the server, including the greeting, QUIT and every read of a message. It does not bound a
-// response that keeps arriving; use the context for that. Connecting and the TLS handshake are bounded by the context, too.
+// [Options].Timeout bounds each wait for the server, including the greeting, QUIT and every read of a message. It does
+// not bound a response that keeps arriving; use the context for that. Connecting and the TLS handshake are bounded by
+// the context, too.
 //
-// Status lines and listing lines are limited to Options.MaxLineLength bytes and listings to Options.MaxEntries entries, of which
-// Options.MaxSpill bytes may be moved to memory. Exceeding a limit closes the session with [ErrLineTooLong] or [ErrTooManyEntries].
-// Messages, and the lines in them, may be of any length. A message takes one buffer of 64 KiB, which is borrowed while a response is
-// read: an idle session holds none.
+// Status lines and listing lines are limited to Options.MaxLineLength bytes and listings to Options.MaxEntries entries,
+// of which Options.MaxSpill bytes may be moved to memory. Exceeding a limit closes the session with [ErrLineTooLong] or
+// [ErrTooManyEntries]. Messages, and the lines in them, may be of any length. A message takes one buffer of 64 KiB,
+// which is borrowed while a response is read: an idle session holds none.
 //
-// An AUTH line is limited to 255 octets (RFC 5034); a longer initial response is sent after the empty challenge. Other commands are
-// sent whatever their length, though servers may refuse more than 255 octets (RFC 2449).
+// An AUTH line is limited to 255 octets (RFC 5034); a longer initial response is sent after the empty challenge. Other
+// commands are sent whatever their length, though servers may refuse more than 255 octets (RFC 2449).
 //
 // # Security
 //
-// The server's certificate is verified, and TLS 1.2 is the minimum version unless a TLSConfig says otherwise. Passwords are sent over
-// an unencrypted connection only if [Options].AllowInsecureLogin is set; otherwise the call fails with ErrInsecureLogin. The same
-// applies to SASL mechanisms that transmit the secret: PLAIN, LOGIN, XOAUTH2, OAUTHBEARER. APOP does not transmit the password, but
-// its MD5 digest is open to offline guessing, and it proves nothing about the server: prefer TLS, where a challenge is still answered
-// with APOP.
+// The server's certificate is verified, and TLS 1.2 is the minimum version unless a TLSConfig says otherwise. Passwords
+// are sent over an unencrypted connection only if [Options].AllowInsecureLogin is set; otherwise the call fails with
+// ErrInsecureLogin. The same applies to SASL mechanisms that transmit the secret: PLAIN, LOGIN, XOAUTH2, OAUTHBEARER.
+// APOP does not transmit the password, but its MD5 digest is open to offline guessing, and it proves nothing about the
+// server: prefer TLS, where a challenge is still answered with APOP.
 //
-// An on-path attacker can remove STLS from the capabilities. [DialStartTLS] then fails, and Login returns ErrInsecureLogin unless
-// insecure logins are allowed or the greeting carries an APOP challenge. [DialTLS] is not affected. Data received between the response
-// to STLS and the handshake is treated as an injection attack: a *ProtocolError, and the connection is closed. Capabilities and
-// challenge learned before TLS are discarded.
+// An on-path attacker can remove STLS from the capabilities. [DialStartTLS] then fails, and Login returns
+// ErrInsecureLogin unless insecure logins are allowed or the greeting carries an APOP challenge. [DialTLS] is not
+// affected. Data received between the response to STLS and the handshake is treated as an injection attack: a
+// *ProtocolError, and the connection is closed. Capabilities and challenge learned before TLS are discarded.
 //
-// CR, LF and NUL in an argument are refused before anything is sent. Unsolicited data is logged and discarded, never mistaken for the
-// next response. The client checks for it before the first command, PASS, APOP, AUTH and QUIT, and before each command of a batch that
-// is not pipelined; before other commands it does so unless the previous response ended less than 100 µs ago. On a TCP or Unix
-// connection the check is a system call that does not wait. On any other, such as a *tls.Conn given to [NewClient], a connection
-// that wraps another, or net.Pipe, it waits for up to a millisecond: that is what wrapping a connection costs.
+// CR, LF and NUL in an argument are refused before anything is sent. Unsolicited data is logged and discarded, never
+// mistaken for the next response. The client checks for it before the first command, PASS, APOP, AUTH and QUIT, and
+// before each command of a batch that is not pipelined; before other commands it does so unless the previous response
+// ended less than 100 µs ago. On a TCP or Unix connection the check is a system call that does not wait. On any other,
+// such as a *tls.Conn given to [NewClient], a connection that wraps another, or net.Pipe, it waits for up to a
+// millisecond: that is what wrapping a connection costs.
 //
-// Passwords, digests, tokens and SASL responses are redacted in errors, in the log and in the transcript of DebugWriter, even if the
-// server echoes them. Control characters from the server are escaped in the text of errors. Message content is not inspected; trust it
-// no more than its sender.
+// Passwords, digests, tokens and SASL responses are redacted in errors, in the log and in the transcript of
+// DebugWriter, even if the server echoes them. Control characters from the server are escaped in the text of errors.
+// Message content is not inspected; trust it no more than its sender.
 //
 // [RFC 1939]: https://www.rfc-editor.org/rfc/rfc1939
 // [RFC 2449]: https://www.rfc-editor.org/rfc/rfc2449

@@ -2,7 +2,8 @@ package pop3
 
 import "github.com/seed-5b1d5243/pop3/internal/dotstuff"
 
-// A dotReader reads a multi-line response without its dot-stuffing. It may only be used while the response's lease is active.
+// A dotReader reads a multi-line response without its dot-stuffing. It may only be used while the response's lease is
+// active.
 type dotReader struct {
 	conn *conn
 	dots dotstuff.Unstuffer
@@ -11,7 +12,8 @@ type dotReader struct {
 	octets int64
 }
 
-// next waits for text and returns it: at least one byte, unless the end has been reached. It is valid until the next call.
+// next waits for text and returns it: at least one byte, unless the end has been reached. It is valid until the next
+// call.
 func (r *dotReader) next() ([]byte, error) {
 	c := r.conn
 	for {

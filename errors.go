@@ -34,9 +34,9 @@ var (
 	// ErrClosed is returned if the session, or the message, is closed. It matches net.ErrClosed too.
 	ErrClosed error = closedError{}
 
-	// ErrNotSent is matched by every error of a command of which nothing was written, so that it may safely be repeated:
-	// the argument was refused, the password would have been sent without TLS (Pass and Auth), the session was busy, or ctx was
-	// done or the session closed while the command was queued.
+	// ErrNotSent is matched by every error of a command of which nothing was written, so that it may safely be
+	// repeated: the argument was refused, the password would have been sent without TLS (Pass and Auth), the session
+	// was busy, or ctx was done or the session closed while the command was queued.
 	ErrNotSent = errors.New("pop3: not sent")
 )
 
@@ -85,7 +85,8 @@ func (e *ServerError) Error() string {
 	return errorText(e.Command, text)
 }
 
-// Temporary reports whether the same command may succeed later: IN-USE, LOGIN-DELAY, SYS/TEMP, and the levels below them.
+// Temporary reports whether the same command may succeed later: IN-USE, LOGIN-DELAY, SYS/TEMP, and the levels below
+// them.
 func (e *ServerError) Temporary() bool {
 	return e.Code.Is(CodeInUse) || e.Code.Is(CodeLoginDelay) || e.Code.Is(CodeSysTemp)
 }
@@ -123,8 +124,8 @@ func isServerError(err error) bool {
 	return errors.As(err, &e)
 }
 
-// ProtocolError is a response that violates the protocol. It closes the session if client and server may be out of sync;
-// if only the text after +OK is invalid, the session remains usable.
+// ProtocolError is a response that violates the protocol. It closes the session if client and server may be out of
+// sync; if only the text after +OK is invalid, the session remains usable.
 type ProtocolError struct {
 	Command string // the command, without secrets; "greeting" for the greeting
 	Line    string // the invalid line, without CRLF, possibly truncated

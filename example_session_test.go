@@ -16,8 +16,8 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-// Quit commits the deletions. It has three outcomes: all deletions were committed, the server kept some of the messages, or the
-// outcome is unknown.
+// Quit commits the deletions. It has three outcomes: all deletions were committed, the server kept some of the
+// messages, or the outcome is unknown.
 func ExampleClient_Quit() {
 	srv := pop3test.NewUnstartedServer(pop3test.Messages("Subject: one\r\n\r\n", "Subject: two\r\n\r\n", "Subject: three\r\n\r\n"))
 	srv.Refuse = func(verb string, n int) string {
@@ -78,8 +78,8 @@ func ExampleClient_DeleAll() {
 	// 2 deleted
 }
 
-// A message that is neither read nor closed keeps the connection. Other commands do not wait for it forever: nothing is sent, and
-// the session remains usable.
+// A message that is neither read nor closed keeps the connection. Other commands do not wait for it forever: nothing is
+// sent, and the session remains usable.
 func ExampleMessage_errBusy() {
 	srv := pop3test.NewTLSServer(pop3test.Messages("Subject: hello\r\n\r\nHow are you?\r\n"))
 	defer srv.Close()

@@ -68,8 +68,8 @@ func Example() {
 	// 2: two (14 octets)
 }
 
-// Move all messages out of a mailbox of any size. Memory use is constant until another command needs the connection: the first
-// Retr moves the remaining entries to memory.
+// Move all messages out of a mailbox of any size. Memory use is constant until another command needs the connection:
+// the first Retr moves the remaining entries to memory.
 func ExampleListing_C() {
 	srv := pop3test.NewTLSServer(pop3test.Generate(1000, func(n int) string {
 		return fmt.Sprintf("Subject: message %d\r\n\r\nHow are you?\r\n", n)
@@ -187,7 +187,8 @@ func ExampleListing_Slice() {
 	// 1 16
 }
 
-// Fetch only new messages, and leave all messages on the server. A message number is valid within one session; a unique-id stays.
+// Fetch only new messages, and leave all messages on the server. A message number is valid within one session; a
+// unique-id stays.
 func ExampleClient_UIDL() {
 	srv := pop3test.NewTLSServer(&pop3test.Generated{
 		N:     4,

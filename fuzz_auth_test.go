@@ -266,7 +266,7 @@ func FuzzAuth(f *testing.F) {
 		if want.end == broken {
 			checkBroken(t, err, want.err, len(conn.answers) == 0)
 		}
-		fmt.Fprintf(&shown, "%v\n", checkInStep(t, c, conn, want.end != broken, true))
+		fmt.Fprintf(&shown, "%v\n", checkInSync(t, c, conn, want.end != broken, true))
 		if told < 0 && slices.Contains(all, response) {
 			told = slices.Index(want.lines, in64(response)+"\r\n")
 		}

@@ -283,8 +283,8 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 	pipelined := listed && len(numbers) > 1
 	responses := responsesSlowly(h, len(sent), len(numbers), command != "DELE %", pipelined)
 	last := responses[len(responses)-1]
-	inStep, gone := last.err == nil, len(h.answers) == 0
-	surplus := inStep && pipelined && h.buffered+h.unread != "" // there was one response too many
+	inSync, gone := last.err == nil, len(h.answers) == 0
+	surplus := inSync && pipelined && h.buffered+h.unread != "" // there was one response too many
 
 	for i, taken := range conn.takenAt[1:] {
 		if k := i - maxWindow; pipelined && k >= 0 && (k >= len(responses) || responses[k].begun > taken) {
@@ -303,7 +303,7 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 			}
 		}
 	}
-	if inStep && !left && !closed && len(sent) < len(numbers) {
+	if inSync && !left && !closed && len(sent) < len(numbers) {
 		t.Errorf("sent only %d of %d commands", len(sent), len(numbers))
 	}
 
@@ -330,7 +330,7 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 		} else if surplus || len(errs) > 0 {
 			t.Errorf("errors %v, surplus %v", errs, surplus)
 		}
-		checkInStep(t, c, conn, inStep && !surplus, h.buffered+h.unread != "")
+		checkInSync(t, c, conn, inSync && !surplus, h.buffered+h.unread != "")
 		return
 	}
 
@@ -351,7 +351,7 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 			s.check(t, line(i), responses[i], gone)
 		case closed && s.err != nil:
 			wantError(t, s.err, ErrClosed)
-		case s.err == nil || inStep || i < len(responses)-1 || i == len(responses) && last.word == "":
+		case s.err == nil || inSync || i < len(responses)-1 || i == len(responses) && last.word == "":
 			t.Fatalf("step %d: %v of responses %+v", i, s.err, responses)
 		default:
 			checkBroken(t, s.err, last.err, gone)
@@ -366,8 +366,8 @@ func checkBatch(t *testing.T, command string, conn *memory, listed bool, numbers
 			t.Errorf("step %d is number %d of %d", i, s.number, numbers)
 		}
 	}
-	if !inStep && !left && !failed || inStep && !left && !closed && len(steps) < len(numbers) {
+	if !inSync && !left && !failed || inSync && !left && !closed && len(steps) < len(numbers) {
 		t.Errorf("%d steps of %d, and no error", len(steps), len(numbers))
 	}
-	checkInStep(t, c, conn, inStep && !closed && !surplus, h.buffered+h.unread != "")
+	checkInSync(t, c, conn, inSync && !closed && !surplus, h.buffered+h.unread != "")
 }

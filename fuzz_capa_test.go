@@ -97,7 +97,7 @@ func FuzzCapabilities(f *testing.F) {
 			} else if cached, err := c.Capabilities(background); err != nil || !cmp.Equal(cached, want) || len(conn.asked) != 1 {
 				t.Errorf("cached: %q, %v, and %q was sent", cached, err, conn.asked)
 			}
-			checkInStep(t, c, conn, wantErr == nil, true)
+			checkInSync(t, c, conn, wantErr == nil, true)
 		}
 	})
 }

@@ -218,9 +218,9 @@ func checkBroken(t *testing.T, err, want error, gone bool) {
 	}
 }
 
-// checkInStep sends another command, after a pause if there is data to be discarded. In sync it gets its own response,
+// checkInSync sends another command, after a pause if there is data to be discarded. In sync it gets its own response,
 // whatever came before; otherwise nothing is sent.
-func checkInStep(t *testing.T, c *Client, conn *memory, inStep, pause bool) error {
+func checkInSync(t *testing.T, c *Client, conn *memory, inSync, pause bool) error {
 	t.Helper()
 	conn.mu.Lock()
 	conn.answers = []string{"+OK its own\r\n", ""}
@@ -233,9 +233,9 @@ func checkInStep(t *testing.T, c *Client, conn *memory, inStep, pause bool) erro
 	text, err := c.Cmd(background, "NOOP")
 	sent := conn.asked[before:]
 	switch {
-	case inStep && (err != nil || text != "its own" || len(sent) != 1):
+	case inSync && (err != nil || text != "its own" || len(sent) != 1):
 		t.Errorf("the next command sends %q and receives %q, %v", sent, text, err)
-	case !inStep && (!errors.Is(err, ErrClosed) || len(sent) > 0):
+	case !inSync && (!errors.Is(err, ErrClosed) || len(sent) > 0):
 		t.Errorf("broken, but the next command sends %q and receives %q, %v", sent, text, err)
 	}
 	return err

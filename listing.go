@@ -16,8 +16,8 @@ const (
 
 // Listing is the response to LIST or UIDL. Iterate over it with All, or receive from C; both consume the same entries.
 //
-// Memory use is constant until another command needs the connection; then the remaining entries are moved to memory. Commands
-// may therefore be issued while iterating.
+// Memory use is constant until another command needs the connection; then the remaining entries are moved to memory.
+// Commands may therefore be issued while iterating.
 type Listing[T Entry | UID] struct {
 	s       *session
 	lease   lease
@@ -91,9 +91,9 @@ func (l *Listing[T]) letGoLocked() {
 	}
 }
 
-// C returns a channel of the entries in the server's order. It is closed at the end of the listing, on error, or by Stop; check
-// Err afterwards. The first call starts a goroutine, which runs until the channel is closed: call Stop if you do not receive
-// all entries.
+// C returns a channel of the entries in the server's order. It is closed at the end of the listing, on error, or by
+// Stop; check Err afterwards. The first call starts a goroutine, which runs until the channel is closed: call Stop if
+// you do not receive all entries.
 func (l *Listing[T]) C() <-chan T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -220,8 +220,8 @@ func (l *Listing[T]) All() iter.Seq2[T, error] {
 	}
 }
 
-// Slice returns all entries that have not been taken yet. If the listing is incomplete, it returns the entries before the
-// error, and the error.
+// Slice returns all entries that have not been taken yet. If the listing is incomplete, it returns the entries before
+// the error, and the error.
 func (l *Listing[T]) Slice() ([]T, error) {
 	var entries []T
 	for e, err := range l.All() {
@@ -233,17 +233,17 @@ func (l *Listing[T]) Slice() ([]T, error) {
 	return entries, nil
 }
 
-// Err returns the error that ended the listing early. It is nil while the listing is in progress, after it completed, and after
-// Stop.
+// Err returns the error that ended the listing early. It is nil while the listing is in progress, after it completed,
+// and after Stop.
 func (l *Listing[T]) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
 }
 
-// Stop ends the listing without an error. C may deliver at most one more entry. Stop does not block and may be called at any
-// time, from any goroutine; a loop over All that waits for the server ends. The rest of the response is discarded when the next
-// command needs the connection.
+// Stop ends the listing without an error. C may deliver at most one more entry. Stop does not block and may be called
+// at any time, from any goroutine; a loop over All that waits for the server ends. The rest of the response is
+// discarded when the next command needs the connection.
 func (l *Listing[T]) Stop() { l.end(nil) }
 
 // end stops the delivery.
@@ -283,8 +283,8 @@ func (l *Listing[T]) cancel() {
 
 func (l *Listing[T]) cancelLocked() { l.endLocked(commandFailed(l.lease.name, l.lease.ctx.Err())) }
 
-// next returns entries that have arrived, waiting for the first, or nil at the end. The slice of the previous call is used
-// again. The feeder of C may wait inside a Read; a loop over All must be able to return when Stop is called.
+// next returns entries that have arrived, waiting for the first, or nil at the end. The slice of the previous call is
+// used again. The feeder of C may wait inside a Read; a loop over All must be able to return when Stop is called.
 func (l *Listing[T]) next(used []T, feeder bool) []T {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// An Event describes one command and its response, for [Options.Observe]. A batch causes an event for each of its commands.
-// A time is zero if the command did not get that far.
+// An Event describes one command and its response, for [Options.Observe]. A batch causes an event for each of its
+// commands. A time is zero if the command did not get that far.
 type Event struct {
 	// Verb is the command, such as "RETR", and "" for the greeting. The only argument shown is Number, so that an event
 	// contains no secret.
@@ -24,8 +24,8 @@ type Event struct {
 	Err error
 }
 
-// An observation is the event of the command in flight under a lease. It is used by the goroutine whose lease is active, and
-// taken by the one that closes the session while the lease is parked.
+// An observation is the event of the command in flight under a lease. It is used by the goroutine whose lease is
+// active, and taken by the one that closes the session while the lease is parked.
 type observation struct {
 	Event
 	open bool

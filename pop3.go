@@ -15,21 +15,22 @@ import (
 	"time"
 )
 
-// Options configures a [Client]. A nil *Options is equivalent to the zero value, which selects the defaults. Options are copied.
+// Options configures a [Client]. A nil *Options is equivalent to the zero value, which selects the defaults. Options
+// are copied.
 type Options struct {
-	// TLSConfig configures implicit TLS and STLS. If nil, the certificate is verified and TLS 1.2 is the minimum version. An
-	// empty ServerName is set to the host that was dialed.
+	// TLSConfig configures implicit TLS and STLS. If nil, the certificate is verified and TLS 1.2 is the minimum
+	// version. An empty ServerName is set to the host that was dialed.
 	TLSConfig *tls.Config
 
 	// Dialer connects to the server. If nil, a zero [net.Dialer] is used.
 	Dialer Dialer
 
-	// Timeout limits each wait for the server: every read, and every write outside a batch. Zero means two minutes; a negative
-	// value means no limit.
+	// Timeout limits each wait for the server: every read, and every write outside a batch. Zero means two minutes; a
+	// negative value means no limit.
 	Timeout time.Duration
 
-	// StallTimeout is how long an open [Message] or batch may go unread while other commands wait, before they fail with
-	// [ErrBusy]. Zero means five seconds; a negative value means no limit.
+	// StallTimeout is how long an open [Message] or batch may go unread while other commands wait, before they fail
+	// with [ErrBusy]. Zero means five seconds; a negative value means no limit.
 	StallTimeout time.Duration
 
 	// AllowInsecureLogin permits sending a password over a connection that is not encrypted.
@@ -41,29 +42,30 @@ type Options struct {
 	// MaxEntries limits the entries of a listing. Zero or less means 1<<24.
 	MaxEntries int
 
-	// MaxSpill limits the memory, in bytes, that the unread entries of a listing may take while another command uses the
-	// connection. Zero or less means 256 MiB.
+	// MaxSpill limits the memory, in bytes, that the unread entries of a listing may take while another command uses
+	// the connection. Zero or less means 256 MiB.
 	MaxSpill int
 
 	// NoPipelining disables pipelining, for servers that advertise PIPELINING but mishandle it.
 	NoPipelining bool
 
-	// Logger receives a warning when unsolicited data is discarded and a debug record for each TLS handshake. If nil, nothing
-	// is logged. It is called while a command is in progress and must not call methods of the Client.
+	// Logger receives a warning when unsolicited data is discarded and a debug record for each TLS handshake. If nil,
+	// nothing is logged. It is called while a command is in progress and must not call methods of the Client.
 	Logger *slog.Logger
 
-	// Observe is called once for each command, when the command and its response are over: for metrics and traces. If nil,
-	// nothing is observed. It may be called by several goroutines at once, and must not call methods of the Client.
+	// Observe is called once for each command, when the command and its response are over: for metrics and traces. If
+	// nil, nothing is observed. It may be called by several goroutines at once, and must not call methods of the
+	// Client.
 	Observe func(ctx context.Context, e Event)
 
-	// DebugWriter receives a transcript of the session, one line per Write, prefixed "C: " or "S: ". Secrets are redacted and
-	// messages and listings are summarized as [N octets]. Writes are serialized. If nil, no transcript is written. It is
-	// called while a command is in progress and must not call methods of the Client.
+	// DebugWriter receives a transcript of the session, one line per Write, prefixed "C: " or "S: ". Secrets are
+	// redacted and messages and listings are summarized as [N octets]. Writes are serialized. If nil, no transcript is
+	// written. It is called while a command is in progress and must not call methods of the Client.
 	DebugWriter io.Writer
 }
 
-// Dialer connects to a server. *net.Dialer implements it. So do the dialers of golang.org/x/net/proxy, but their functions return
-// a proxy.Dialer, which has to be asserted: dialer.(proxy.ContextDialer).
+// Dialer connects to a server. *net.Dialer implements it. So do the dialers of golang.org/x/net/proxy, but their
+// functions return a proxy.Dialer, which has to be asserted: dialer.(proxy.ContextDialer).
 type Dialer interface {
 	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -101,8 +103,8 @@ func limit(n, value int) int {
 	return min(n, math.MaxInt/2)
 }
 
-// A Client is a POP3 session over one connection. Its methods may be called concurrently; commands are queued in FIFO order. A
-// negative response is a [*ServerError]. Call [Client.Quit] or [Client.Close] when done.
+// A Client is a POP3 session over one connection. Its methods may be called concurrently; commands are queued in FIFO
+// order. A negative response is a [*ServerError]. Call [Client.Quit] or [Client.Close] when done.
 type Client struct {
 	s        *session
 	opts     Options
@@ -115,19 +117,20 @@ type Client struct {
 	challenge   string
 }
 
-// Dial connects to a server without TLS and returns after the greeting has been read. The port defaults to 110. If the greeting is
-// -ERR, the error is a [*ServerError].
+// Dial connects to a server without TLS and returns after the greeting has been read. The port defaults to 110. If the
+// greeting is -ERR, the error is a [*ServerError].
 func Dial(ctx context.Context, addr string, opts *Options) (*Client, error) {
 	return dial(ctx, addr, "110", opts, false)
 }
 
-// DialTLS connects to a server with implicit TLS (RFC 8314) and returns after the greeting has been read. The port defaults to 995.
+// DialTLS connects to a server with implicit TLS (RFC 8314) and returns after the greeting has been read. The port
+// defaults to 995.
 func DialTLS(ctx context.Context, addr string, opts *Options) (*Client, error) {
 	return dial(ctx, addr, "995", opts, true)
 }
 
-// DialStartTLS connects without TLS and upgrades the connection with STLS (RFC 2595). It fails if the server does not offer STLS.
-// The port defaults to 110.
+// DialStartTLS connects without TLS and upgrades the connection with STLS (RFC 2595). It fails if the server does not
+// offer STLS. The port defaults to 110.
 func DialStartTLS(ctx context.Context, addr string, opts *Options) (*Client, error) {
 	c, err := Dial(ctx, addr, opts)
 	if err != nil {
@@ -164,8 +167,8 @@ func dial(ctx context.Context, addr, port string, opts *Options, overTLS bool) (
 	return c, withPortHint(err, given, overTLS)
 }
 
-// NewClient starts a session on an established connection and reads the greeting. A *tls.Conn counts as encrypted. The Client takes
-// ownership of conn and clears its deadlines; if NewClient returns an error, conn has been closed.
+// NewClient starts a session on an established connection and reads the greeting. A *tls.Conn counts as encrypted. The
+// Client takes ownership of conn and clears its deadlines; if NewClient returns an error, conn has been closed.
 func NewClient(ctx context.Context, conn net.Conn, opts *Options) (*Client, error) {
 	c, err := newClient(ctx, conn, opts.withDefaults(), "", false)
 	if _, isTLS := conn.(*tls.Conn); err != nil && conn.RemoteAddr() != nil {
@@ -276,7 +279,8 @@ func (c *Client) List(ctx context.Context) (*Listing[Entry], error) {
 	return list(ctx, c, "LIST", entries)
 }
 
-// UIDL returns the unique-id listing: the numbers of the messages and their unique-ids. Otherwise it is like [Client.List].
+// UIDL returns the unique-id listing: the numbers of the messages and their unique-ids. Otherwise it is like
+// [Client.List].
 func (c *Client) UIDL(ctx context.Context) (*Listing[UID], error) {
 	return list(ctx, c, "UIDL", uids)
 }
@@ -386,8 +390,8 @@ func (c *Client) Rset(ctx context.Context) error {
 	return err
 }
 
-// Cmd sends a command with a single-line response and returns the text after +OK. STLS and AUTH are refused: use [Client.StartTLS]
-// and [Client.Auth]. PASS is refused like in [Client.Pass].
+// Cmd sends a command with a single-line response and returns the text after +OK. STLS and AUTH are refused: use
+// [Client.StartTLS] and [Client.Auth]. PASS is refused like in [Client.Pass].
 func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text string, err error) {
 	line, err := commandLine(command, args)
 	if err != nil {
@@ -415,8 +419,9 @@ func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text 
 	return c.s.cmd(ctx, line)
 }
 
-// CmdMultiline sends a command with a multi-line response, which must be read to io.EOF or closed. A command that logs in or
-// starts TLS is refused. AUTH is accepted without arguments: servers that do not know CAPA list their mechanisms in response.
+// CmdMultiline sends a command with a multi-line response, which must be read to io.EOF or closed. A command that logs
+// in or starts TLS is refused. AUTH is accepted without arguments: servers that do not know CAPA list their mechanisms
+// in response.
 func (c *Client) CmdMultiline(ctx context.Context, command string, args ...string) (*Message, error) {
 	line, err := commandLine(command, args)
 	if err != nil {
@@ -462,12 +467,13 @@ func checkNumber(command string, number int) error {
 
 func invalidNumber(n int) string { return fmt.Sprintf("invalid message number %d", n) }
 
-// Quit commits the deletions (the UPDATE state of RFC 1939) and closes the session. It returns nil if the deletions were committed
-// and a [*ServerError] if the server kept some of the messages. After any other error the outcome is unknown, unless it matches
+// Quit commits the deletions (the UPDATE state of RFC 1939) and closes the session. It returns nil if the deletions
+// were committed and a [*ServerError] if the server kept some of the messages. After any other error the outcome is
+// unknown, unless it matches
 // [ErrNotSent]: then QUIT was not sent, and nothing was deleted.
 //
-// If ctx is done while Quit is queued, QUIT is not sent and the session remains usable. Quit may have discarded the rest of a
-// [Message] or batch that had not been read for Options.StallTimeout by then.
+// If ctx is done while Quit is queued, QUIT is not sent and the session remains usable. Quit may have discarded the
+// rest of a [Message] or batch that had not been read for Options.StallTimeout by then.
 func (c *Client) Quit(ctx context.Context) error {
 	h := &lease{ctx: ctx, name: "QUIT", quit: true}
 	if err := c.s.acquire(h); err != nil {
@@ -486,6 +492,6 @@ func (c *Client) Quit(ctx context.Context) error {
 	return err
 }
 
-// Close closes the connection without sending QUIT, which discards pending deletions. It does not wait for the server, may be called
-// from any goroutine, and more than once. Calls in progress return [ErrClosed].
+// Close closes the connection without sending QUIT, which discards pending deletions. It does not wait for the server,
+// may be called from any goroutine, and more than once. Calls in progress return [ErrClosed].
 func (c *Client) Close() error { return c.s.close() }

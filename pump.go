@@ -42,8 +42,8 @@ func (p *pump[T]) read(into []T) (c chunk[T], fault, err error) {
 	return chunk[T]{entries, chunkSize + len(entries)*entrySize + used}, fault, err
 }
 
-// discard reads the rest of a malformed listing. It is limited, since there may be no end: to as many lines as other listings, and
-// to the octets of as many lines of the maximum length.
+// discard reads the rest of a malformed listing. It is limited, since there may be no end: to as many lines as other
+// listings, and to the octets of as many lines of the maximum length.
 func (p *pump[T]) discard() error {
 	for rest := (dotReader{conn: p.conn}); !p.eof; p.eof = rest.end {
 		text, err := rest.next()

@@ -9,14 +9,15 @@ import (
 	"strings"
 )
 
-// SASL is the client's side of an authentication exchange (RFC 5034). It has the shape of github.com/emersion/go-sasl's Client:
-// every mechanism of that module fits.
+// SASL is the client's side of an authentication exchange (RFC 5034). It has the shape of github.com/emersion/go-sasl's
+// Client: every mechanism of that module fits.
 //
-// A mechanism may have another method, Done() bool. If it returns false when the server reports success, the exchange is not
-// complete: with SCRAM, the server has not proved that it knows the secret. Auth then fails and closes the session.
+// A mechanism may have another method, Done() bool. If it returns false when the server reports success, the exchange
+// is not complete: with SCRAM, the server has not proved that it knows the secret. Auth then fails and closes the
+// session.
 type SASL interface {
-	// Start returns the mechanism name and the initial response. A nil response means that there is none; an empty, non-nil
-	// response is sent as "=".
+	// Start returns the mechanism name and the initial response. A nil response means that there is none; an empty,
+	// non-nil response is sent as "=".
 	Start() (mechanism string, initial []byte, err error)
 	// Next returns the response to a challenge. An error cancels the exchange.
 	Next(challenge []byte) (response []byte, err error)
@@ -30,9 +31,10 @@ const (
 // showsSecret lists the mechanisms that transmit the secret.
 var showsSecret = []string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"}
 
-// Auth authenticates with a SASL mechanism (RFC 5034). A mechanism that transmits the secret (PLAIN, LOGIN, XOAUTH2, OAUTHBEARER)
-// is refused on a connection that is not encrypted, as in [Client.Pass]. If mech fails, or a challenge is not valid base64, the
-// exchange is canceled and the session remains usable; the error wraps both the cause and the server's response.
+// Auth authenticates with a SASL mechanism (RFC 5034). A mechanism that transmits the secret (PLAIN, LOGIN, XOAUTH2,
+// OAUTHBEARER) is refused on a connection that is not encrypted, as in [Client.Pass]. If mech fails, or a challenge is
+// not valid base64, the exchange is canceled and the session remains usable; the error wraps both the cause and the
+// server's response.
 func (c *Client) Auth(ctx context.Context, mech SASL) error {
 	name, initial, err := mech.Start()
 	if err != nil {
@@ -124,8 +126,8 @@ func (x *exchange) start(initial []byte) (unsent bool, err error) {
 	return unsent, nil
 }
 
-// send writes a line of the exchange other than the first. Data that has arrived since the challenge is unsolicited: a success
-// must not be taken for the response to a line that has not been sent.
+// send writes a line of the exchange other than the first. Data that has arrived since the challenge is unsolicited: a
+// success must not be taken for the response to a line that has not been sent.
 func (x *exchange) send(line, shown string) error {
 	err := x.c.s.conn.discardUnsolicited()
 	if err == nil {
@@ -175,8 +177,8 @@ func (x *exchange) succeed(text string) error {
 	return x.c.loggedIn(nil)
 }
 
-// consult calls the mechanism, which may ask a person. If it panics, the server waits for a response, which the next command
-// must not become. It returns an error if the session has been closed meanwhile.
+// consult calls the mechanism, which may ask a person. If it panics, the server waits for a response, which the next
+// command must not become. It returns an error if the session has been closed meanwhile.
 func (x *exchange) consult(fn func()) error {
 	x.c.s.park(x.h)
 	returned := false

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// A session serializes access to one connection. At most one command is in flight, except in a batch. Callers wait in FIFO
-// order. A multi-line response keeps the lease until it is read to the end, closed, or fails.
+// A session serializes access to one connection. At most one command is in flight, except in a batch. Callers wait in
+// FIFO order. A multi-line response keeps the lease until it is read to the end, closed, or fails.
 //
 // A lease is in one of four states:
 //
@@ -309,8 +309,8 @@ func (s *session) releaseLocked(h *lease) {
 	s.sem.Release(1)
 }
 
-// fail closes the session because of err, which conn returned. It returns the error that closed the session, which may be an
-// earlier one that led to err.
+// fail closes the session because of err, which conn returned. It returns the error that closed the session, which may
+// be an earlier one that led to err.
 func (s *session) fail(h *lease, err error) error {
 	s.mu.Lock()
 	after := s.closeLocked(s.conn.explain(h.command, err))
@@ -372,7 +372,8 @@ func (s *session) close() error {
 
 var errUserPanic = errors.New("pop3: session abandoned by a panic or runtime.Goexit")
 
-// closeOnPanic closes the session unless returned is true. It is deferred while a lease is active and user code may run.
+// closeOnPanic closes the session unless returned is true. It is deferred while a lease is active and user code may
+// run.
 func (s *session) closeOnPanic(returned *bool) {
 	if !*returned {
 		s.shut(errUserPanic)

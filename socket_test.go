@@ -94,7 +94,7 @@ var transports = map[string]func(t *testing.T) (client, server net.Conn){
 // TestConnUnsolicited has data arrive while no command is in flight. It is not taken for a response, and is reported.
 func TestConnUnsolicited(t *testing.T) {
 	for name, pair := range transports {
-		for _, test := range []struct{ name, unasked, last string }{
+		for _, test := range []struct{ name, unsolicited, last string }{
 			{"a line", "-ERR autologout\r\n", `"-ERR autologout"`},
 			{"two lines", "-ERR one\r\n-ERR two\r\n", `"-ERR two"`},
 			{"a false response", "+OK 7 7\r\n", `"+OK 7 7"`},
@@ -107,7 +107,7 @@ func TestConnUnsolicited(t *testing.T) {
 				var log bytes.Buffer
 				c := connect(t, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, client)
 				c.s.conn.keepSecret("tanstaaf")
-				say(t, server, test.unasked)
+				say(t, server, test.unsolicited)
 				c.s.conn.idle = time.Time{} // as if some time had passed
 				go answerOne(server, "+OK 2 320\r\n")
 				if n, size, err := c.Stat(background); n != 2 || size != 320 || err != nil {
@@ -124,7 +124,7 @@ func TestConnUnsolicited(t *testing.T) {
 			client, server := net.Pipe()
 			go func() {
 				io.WriteString(server, "+OK ready\r\n")
-				io.WriteString(server, "-ERR unasked\r\n")
+				io.WriteString(server, "-ERR unsolicited\r\n")
 				answerOne(server, "+OK 2 320\r\n")
 			}()
 			c := connect(t, nil, client)

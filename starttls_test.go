@@ -142,8 +142,8 @@ func TestHandshakeCut(t *testing.T) {
 	}
 }
 
-// TestCertificate has servers whose certificate is not trusted. Nothing more is sent, and the session is closed. The error is not
-// that of a lost connection, as a retry would not help.
+// TestCertificate has servers whose certificate is not trusted. Nothing more is sent, and the session is closed. The
+// error is not that of a lost connection, as a retry would not help.
 func TestCertificate(t *testing.T) {
 	srv, secure := pop3test.NewServer(nil), pop3test.NewTLSServer(nil)
 	defer srv.Close()

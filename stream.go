@@ -6,12 +6,12 @@ import (
 	"sync"
 )
 
-// Message is a multi-line response as an io.Reader: the bytes as the server sent them, with CRLF line endings preserved and
-// dot-stuffing removed (RFC 1939, section 3). Read returns io.EOF only after the terminating dot has arrived. If the
-// connection ends before it, the error is io.ErrUnexpectedEOF.
+// Message is a multi-line response as an io.Reader: the bytes as the server sent them, with CRLF line endings preserved
+// and dot-stuffing removed (RFC 1939, section 3). Read returns io.EOF only after the terminating dot has arrived. If
+// the connection ends before it, the error is io.ErrUnexpectedEOF.
 //
-// A Message holds the session until it is read to its end, fails, or is closed. Methods must not be called concurrently,
-// except Close, which waits for a Read in progress.
+// A Message holds the session until it is read to its end, fails, or is closed. Methods must not be called
+// concurrently, except Close, which waits for a Read in progress.
 type Message struct {
 	Number int    // the message number; 0 for CmdMultiline
 	Status string // text after +OK
@@ -108,8 +108,8 @@ func (m *Message) closeOnPanic(returned *bool) {
 	}
 }
 
-// WriteTo implements io.WriterTo. It writes at most 64 KiB at a time. If w fails, the message stays open, positioned at the
-// first byte that was not written.
+// WriteTo implements io.WriterTo. It writes at most 64 KiB at a time. If w fails, the message stays open, positioned at
+// the first byte that was not written.
 func (m *Message) WriteTo(w io.Writer) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -141,7 +141,8 @@ func (m *Message) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// borrow takes the next text out of the message and parks the lease. The message cannot be read until writing is false again.
+// borrow takes the next text out of the message and parks the lease. The message cannot be read until writing is false
+// again.
 func (m *Message) borrow() (text []byte, last bool, err error) {
 	returned := false
 	defer m.closeOnPanic(&returned)
@@ -181,9 +182,9 @@ func (m *Message) lend(w io.Writer, text []byte) (n int, err error) {
 	return n, err
 }
 
-// Close discards the unread rest of the message and releases the session, which keeps its deletion marks. Subsequent reads
-// return ErrClosed. If a read has failed, or discarding the rest fails, Close returns that error, each time it is called.
-// Closing a message twice, or after io.EOF, is a no-op.
+// Close discards the unread rest of the message and releases the session, which keeps its deletion marks. Subsequent
+// reads return ErrClosed. If a read has failed, or discarding the rest fails, Close returns that error, each time it is
+// called. Closing a message twice, or after io.EOF, is a no-op.
 func (m *Message) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

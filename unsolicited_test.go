@@ -87,8 +87,8 @@ func refusedCAPA(ctx context.Context, c *Client) error {
 	return c.refusedCapabilities()
 }
 
-// alwaysLooks lists the calls that probe for unsolicited data however short the pause was.
-var alwaysLooks = []string{"Pass", "APOP", "Auth", "Cmd pass", "Cmd apop", "Cmd quit", "Quit"}
+// alwaysProbes lists the calls that probe for unsolicited data however short the pause was.
+var alwaysProbes = []string{"Pass", "APOP", "Auth", "Cmd pass", "Cmd apop", "Cmd quit", "Quit"}
 
 // onScript connects a client to a transcript whose greeting has a challenge. Nothing is pipelined.
 func onScript(t *testing.T, transcript string) *Client {
@@ -130,7 +130,7 @@ func TestUnsolicitedBeforeACommand(t *testing.T) {
 		test(name, "", 0) // the second line of a greeting
 		test(name, "NOOP", probeAfter)
 	}
-	for _, name := range alwaysLooks {
+	for _, name := range alwaysProbes {
 		test(name, "USER", 0)
 	}
 }

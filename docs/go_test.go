@@ -144,8 +144,8 @@ func program(b block) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// function makes a function of the statements in a block. Variables that they declare count as used, and so do those given,
-// which it declares itself.
+// function makes a function of the statements in a block. Variables that they declare count as used, and so do those
+// given, which it declares itself.
 func function(b block, given []string) (string, []string, error) {
 	code := strings.Join(given, "\n") + "\n" + b.code
 	file, err := parser.ParseFile(token.NewFileSet(), "", "package p\nfunc _() {\n"+code+"\n}", parser.SkipObjectResolution)

@@ -187,7 +187,7 @@ func left(t *testing.T, w way, kind string, nth int, how manner) {
 		start(func() error { return c.Noop(background) }).endsWith(t, fmt.Sprintf("after %v, NOOP", waiter.err), pop3.ErrClosed)
 	}
 	if c != nil {
-		inStepOrClosed(t, r, c, slices.Contains(harmless, kind))
+		inSyncOrClosed(t, r, c, slices.Contains(harmless, kind))
 		start(c.Close).ends(t, "Close")
 	}
 	r.srv.Close()
@@ -203,8 +203,8 @@ func mustAnswer(err error) error {
 	return err
 }
 
-// inStepOrClosed checks that each command gets its own response, or that all of them report a closed session.
-func inStepOrClosed(t *testing.T, r *tour, c *pop3.Client, alive bool) {
+// inSyncOrClosed checks that each command gets its own response, or that all of them report a closed session.
+func inSyncOrClosed(t *testing.T, r *tour, c *pop3.Client, alive bool) {
 	t.Helper()
 	for command, want := range map[string]string{"NOOP": "nothing done", "XYZZY": "unknown command"} {
 		var text string

@@ -84,8 +84,8 @@ var fetching = []testCase{
 	}},
 }
 
-// stable ends the case if the sizes of messages change between sessions: a known unique-id with another size is taken for that of
-// a new message.
+// stable ends the case if the sizes of messages change between sessions: a known unique-id with another size is taken
+// for that of a new message.
 func (e *env) stable() {
 	e.Helper()
 	if e.SizesGrow {
@@ -167,8 +167,8 @@ func (e *env) eachOnce(dir string, n int) {
 
 const fetchChild = "POP3_INTEROP_FETCH"
 
-// fetchInProcess fetches in another process, and kills it after a while, unless that is 0. It reports whether the process ended by
-// itself and without an error.
+// fetchInProcess fetches in another process, and kills it after a while, unless that is 0. It reports whether the
+// process ended by itself and without an error.
 func (e *env) fetchInProcess(user, dir string, remove bool, life time.Duration) bool {
 	e.Helper()
 	cmd := exec.CommandContext(e.ctx, os.Args[0], "-test.run=^TestFetchChild$")

@@ -182,8 +182,8 @@ func (s *Server) Pipe() net.Conn { return s.pipe(s.implicitTLS) }
 // bubble.
 func (s *Server) PipeTLS() net.Conn { return s.pipe(true) }
 
-// DialContext is Pipe, or PipeTLS for port 995 or "pop3s", as a Dialer for a client. It makes no network connection
-// and ignores the rest of addr. Use it to run a client that dials by itself within a [testing/synctest] bubble. It fails
+// DialContext is Pipe, or PipeTLS for port 995 or "pop3s", as a Dialer for a client. It makes no network connection and
+// ignores the rest of addr. Use it to run a client that dials by itself within a [testing/synctest] bubble. It fails
 // after Close or if ctx is done.
 func (s *Server) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	fail := func(err error) (net.Conn, error) {

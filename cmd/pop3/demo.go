@@ -123,7 +123,8 @@ func newMailbox(count int) pop3test.Maildrop {
 	}
 }
 
-// watchHeap samples the size of the heap until the function that it returns is called, which returns the largest sample.
+// watchHeap samples the size of the heap until the function that it returns is called, which returns the largest
+// sample.
 func watchHeap() (peak func() uint64) {
 	stop := make(chan struct{})
 	most := make(chan uint64)

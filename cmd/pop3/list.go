@@ -156,7 +156,8 @@ func (l *lister) widths(steps []fetch.Step) {
 	}
 }
 
-// list prints all messages. Headers arrive in the order of the messages, so each line is printed as soon as it is known.
+// list prints all messages. Headers arrive in the order of the messages, so each line is printed as soon as it is
+// known.
 func (l *lister) list(ctx context.Context, c *pop3.Client, steps []fetch.Step, subjects bool) error {
 	if !subjects {
 		for _, s := range steps {

@@ -69,7 +69,8 @@ const (
 	exitInterrupted = 130
 )
 
-// severity orders exit statuses from the least to the most important one. Several accounts result in the most important.
+// severity orders exit statuses from the least to the most important one. Several accounts result in the most
+// important.
 var severity = []int{exitOK, exitIncomplete, exitLocked, exitServer, exitSink, exitLogin, exitUsage, exitInterrupted}
 
 // A usageError is a wrong command line or configuration.

@@ -35,8 +35,8 @@ type piper struct {
 	timeout time.Duration
 }
 
-// deliver runs the program. Exit status 0 means that the message is delivered. 67, 77, and 100 refuse it for good. Any other status,
-// a signal, and a timeout leave it for the next run.
+// deliver runs the program. Exit status 0 means that the message is delivered. 67, 77, and 100 refuse it for good. Any
+// other status, a signal, and a timeout leave it for the next run.
 func (p *piper) deliver(ctx context.Context, msg fetch.Message, body io.ReadSeeker) error {
 	limit, cancel := context.WithTimeoutCause(ctx, p.timeout, errPipeTimeout)
 	defer cancel()

@@ -18,7 +18,8 @@ import (
 	"github.com/seed-5b1d5243/pop3/fetch"
 )
 
-// A mailer delivers messages to an SMTP or LMTP server, over one connection as long as that lasts. One goroutine uses it.
+// A mailer delivers messages to an SMTP or LMTP server, over one connection as long as that lasts. One goroutine uses
+// it.
 type mailer struct {
 	dest   config.Dest
 	tls    *tls.Config // to begin with, or nil
@@ -29,8 +30,8 @@ type mailer struct {
 // mailTimeout bounds one delivery. It is longer than the time that RFC 5321, section 4.5.3.2, grants the last response.
 const mailTimeout = 15 * time.Minute
 
-// deliver delivers one message. A 4xx response is marked by fetch.Later and a 5xx response by fetch.Never. Any other error means
-// that the server cannot be used, or that it is unknown whether the message was delivered.
+// deliver delivers one message. A 4xx response is marked by fetch.Later and a 5xx response by fetch.Never. Any other
+// error means that the server cannot be used, or that it is unknown whether the message was delivered.
 func (m *mailer) deliver(ctx context.Context, msg fetch.Message, body io.ReadSeeker) error {
 	if !m.alive(ctx) {
 		if err := m.connect(ctx); err != nil {
@@ -138,7 +139,8 @@ func (m *mailer) connect(ctx context.Context) error {
 	return m.client.Hello(name)
 }
 
-// transact sends one message. decided reports whether the server decided about it, so that an error is a refusal of this message.
+// transact sends one message. decided reports whether the server decided about it, so that an error is a refusal of
+// this message.
 func (m *mailer) transact(msg fetch.Message, body io.ReadSeeker) (decided bool, err error) {
 	opts := &smtp.MailOptions{UTF8: !isASCII(m.dest.From)}
 	for _, to := range m.dest.To {
@@ -177,8 +179,8 @@ func (m *mailer) transact(msg fetch.Message, body io.ReadSeeker) (decided bool, 
 	return ok, err
 }
 
-// isRefusal reports whether err is a response that refuses this message. Without authentication or TLS a server that wants them
-// refuses all messages.
+// isRefusal reports whether err is a response that refuses this message. Without authentication or TLS a server that
+// wants them refuses all messages.
 func isRefusal(err error) bool {
 	response, ok := err.(*smtp.SMTPError)
 	if !ok {

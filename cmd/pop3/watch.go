@@ -135,7 +135,8 @@ func (w *watcher) run(ctx context.Context, wake <-chan struct{}) error {
 	return errReported(exitInterrupted)
 }
 
-// stuckAfter is the longest time without an event in which a run is taken to be alive: longer than any timeout of a sink.
+// stuckAfter is the longest time without an event in which a run is taken to be alive: longer than any timeout of a
+// sink.
 const stuckAfter = 30 * time.Minute
 
 // alive reports whether no run is stuck.

@@ -104,8 +104,8 @@ var (
 	number  = regexp.MustCompile(`\d+`)
 )
 
-// render converts Markdown without its images. Headings are one level lower, tables can be scrolled, and numbers of notes
-// link to the items of the numbered list.
+// render converts Markdown without its images. Headings are one level lower, tables can be scrolled, and numbers of
+// notes link to the items of the numbered list.
 func render(markdown []byte) (template.HTML, error) {
 	md := goldmark.New(goldmark.WithExtensions(extension.Table), goldmark.WithRendererOptions(html.WithUnsafe()))
 	var out bytes.Buffer

@@ -242,14 +242,14 @@ func outcome(result string, err error) string {
 // failure returns the kind of an error, and its text.
 func failure(err error) string {
 	var refused *pop3.ServerError
-	var nonsense *pop3.ProtocolError
+	var malformed *pop3.ProtocolError
 	kind := "error"
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		kind = "timeout"
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		kind = "lost"
-	case errors.As(err, &nonsense):
+	case errors.As(err, &malformed):
 		kind = "protocol error"
 	case errors.As(err, &refused):
 		kind = "refused"

@@ -95,8 +95,8 @@ func TestUnstuff(t *testing.T) {
 	}
 }
 
-// TestUnstuffEverything tries every short sequence of the bytes that matter, alone, and in blocks after nothing, one, two
-// and nine dots have been removed.
+// TestUnstuffEverything tries every short sequence of the bytes that matter, alone, and in blocks after nothing, one,
+// two and nine dots have been removed.
 func TestUnstuffEverything(t *testing.T) {
 	longest := 7
 	if testing.Short() {
@@ -145,8 +145,8 @@ func TestUnstuffEverywhere(t *testing.T) {
 	}
 }
 
-// TestUnstuffInBlocks has data that looks like a terminator. Only one may end the fast part: the rest of a chunk would be
-// un-stuffed byte by byte.
+// TestUnstuffInBlocks has data that looks like a terminator. Only one may end the fast part: the rest of a chunk would
+// be un-stuffed byte by byte.
 func TestUnstuffInBlocks(t *testing.T) {
 	for _, unit := range []string{"x", "..\r\n", ".\r\r\n", ".\ra\r\n", "\n.\r\n", "\r.\r\n", " .\r\n", "\r\n.\r", "...\r\n", "\r\n.\n", "\xe9\xff\x80\x8e\x8b\xaf\xae"} {
 		b := []byte(strings.Repeat(unit, 1000/len(unit)))

@@ -8,8 +8,8 @@ import "encoding/binary"
 const block = 32
 
 // unstuff moves b[s:] to b[d:] and leaves out the dots that were stuffed. It stops before the terminator, or fewer than
-// block+2 bytes before the end of b. It returns the new d and s, and the two bytes before s as they were, the last one in the
-// high byte. Before the call, b[s-2:s] must be as it was.
+// block+2 bytes before the end of b. It returns the new d and s, and the two bytes before s as they were, the last one
+// in the high byte. Before the call, b[s-2:s] must be as it was.
 //
 // Apart from the terminator, only one branch depends on the data: a block without a dot after an LF takes less time.
 func unstuff(b []byte, d, s int) (text, used int, before uint16) {
@@ -40,8 +40,8 @@ func unstuff(b []byte, d, s int) (text, used int, before uint16) {
 	return d, s, uint16(last >> 48)
 }
 
-// skip returns the index of a block in b[s:] that contains a dot after an LF, or an index fewer than block+2 bytes before the
-// end of b.
+// skip returns the index of a block in b[s:] that contains a dot after an LF, or an index fewer than block+2 bytes
+// before the end of b.
 func skip(b []byte, s int) int {
 	for ; s+block+2 <= len(b); s += block {
 		p := b[s-1 : s+block]
@@ -53,9 +53,9 @@ func skip(b []byte, s int) int {
 	return s
 }
 
-// unstuffBlock moves the bytes of src to dst, which may overlap, and leaves out the dots that were stuffed. last is the word
-// before src. It returns how many bytes it moved to dst, how many of src it used, and the word before the rest of src. The
-// rest is empty unless the terminator begins in its first word.
+// unstuffBlock moves the bytes of src to dst, which may overlap, and leaves out the dots that were stuffed. last is the
+// word before src. It returns how many bytes it moved to dst, how many of src it used, and the word before the rest of
+// src. The rest is empty unless the terminator begins in its first word.
 func unstuffBlock(dst *[block]byte, src *[block + 2]byte, last uint64) (moved, used int, lastUsed uint64) {
 	for ; used < block; used += 8 {
 		w, w1, w2 := load(src[used:used+8]), load(src[used+1:used+9]), load(src[used+2:used+10])
@@ -72,7 +72,8 @@ func unstuffBlock(dst *[block]byte, src *[block + 2]byte, last uint64) (moved, u
 	return moved, used, last
 }
 
-// remove takes the byte out of w whose high bit is set in mark, and moves the bytes after it down. It returns w if mark is 0.
+// remove takes the byte out of w whose high bit is set in mark, and moves the bytes after it down. It returns w if mark
+// is 0.
 func remove(w, mark uint64) uint64 {
 	keep := uint64(int64(mark-1) >> 7) // ones in the bytes before it
 	return w>>8 ^ (w^w>>8)&keep
@@ -89,9 +90,9 @@ const (
 // differ is zero in the bytes of w that are c.
 func differ(w uint64, c byte) uint64 { return w ^ ones*uint64(c) }
 
-// zeros has the high bit set in the bytes of x that are zero. It may also be set in a byte that is 1 and follows one that is
-// zero. In a word that is zero where a dot follows CRLF there is no such byte: the next one differs from a dot that follows
-// CRLF by at least the 7 that an LF differs from a CR. The lower bits are undefined.
+// zeros has the high bit set in the bytes of x that are zero. It may also be set in a byte that is 1 and follows one
+// that is zero. In a word that is zero where a dot follows CRLF there is no such byte: the next one differs from a dot
+// that follows CRLF by at least the 7 that an LF differs from a CR. The lower bits are undefined.
 func zeros(x uint64) uint64 { return (x - ones) &^ x }
 
 func load(b []byte) uint64     { return binary.LittleEndian.Uint64(b) }

@@ -3,8 +3,8 @@ package oracle
 
 import "strings"
 
-// Unstuff removes the dot-stuffing of RFC 1939, section 3, byte by byte. It returns the text of the response, the number
-// of bytes used, and whether the terminator was among them.
+// Unstuff removes the dot-stuffing of RFC 1939, section 3, byte by byte. It returns the text of the response, the
+// number of bytes used, and whether the terminator was among them.
 func Unstuff(wire string) (text string, used int, end bool) {
 	var b strings.Builder
 	for i := 0; i < len(wire); i++ {

@@ -17,7 +17,8 @@ type table struct {
 	values map[string]toml.Primitive
 }
 
-// account checks a table on top of the defaults. The defaults themselves are checked with base nil, and make no account.
+// account checks a table on top of the defaults. The defaults themselves are checked with base nil, and make no
+// account.
 func (l *loader) account(t, base *table) *Account {
 	a := &Account{Name: t.name, Line: t.line}
 	c := &checker{loader: l, a: a, t: t, lines: make(map[string]int)}

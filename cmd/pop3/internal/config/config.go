@@ -119,7 +119,8 @@ func isFieldName(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' })
 }
 
-// Find returns the accounts that the names and patterns select, each once, in the order of the file; all without any names.
+// Find returns the accounts that the names and patterns select, each once, in the order of the file; all without any
+// names.
 func (c *Config) Find(names []string) ([]*Account, error) {
 	if len(names) == 0 {
 		return c.Accounts, nil

@@ -190,7 +190,8 @@ func (d *Dest) setQuery(query url.Values) error {
 	return nil
 }
 
-// isEnvelope reports whether s can stand between < and > of MAIL and RCPT. A local part alone is permitted, as LMTP servers do.
+// isEnvelope reports whether s can stand between < and > of MAIL and RCPT. A local part alone is permitted, as LMTP
+// servers do.
 func isEnvelope(s string) bool {
 	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' }) {
 		return false

@@ -183,8 +183,8 @@ func (l *loader) parse() (map[string]toml.Primitive, bool) {
 	}
 }
 
-// startsEarlier reports whether an earlier line is to blame, such as one with an open bracket, because this one is good by
-// itself.
+// startsEarlier reports whether an earlier line is to blame, such as one with an open bracket, because this one is good
+// by itself.
 func startsEarlier(err toml.ParseError, line string) bool {
 	var any map[string]any
 	_, alone := toml.Decode(line, &any)

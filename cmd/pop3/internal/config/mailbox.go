@@ -57,8 +57,8 @@ const urlForm = "a mailbox is pops://USER@HOST[:PORT] or pop://USER@HOST[:PORT]"
 var errPasswordInURL = errors.New("no password is taken from a URL, where other users of the machine can see it" +
 	" (if the \":\" belongs to the user name, write it as %3A)")
 
-// ParseURL parses pops://USER@HOST[:PORT] or pop://USER@HOST[:PORT]. Its errors show nothing of the URL but the characters that
-// need percent-encoding, because the URL may hold a password by mistake.
+// ParseURL parses pops://USER@HOST[:PORT] or pop://USER@HOST[:PORT]. Its errors show nothing of the URL but the
+// characters that need percent-encoding, because the URL may hold a password by mistake.
 func ParseURL(text string) (Mailbox, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	scheme = strings.ToLower(scheme)

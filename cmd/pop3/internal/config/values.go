@@ -70,8 +70,8 @@ type Pin struct {
 	Sum  [32]byte
 }
 
-// ParsePin parses "sha256:HEX", with or without colons, for a certificate, and "spki:HEX", "spki:BASE64", or "sha256//BASE64"
-// for a public key.
+// ParsePin parses "sha256:HEX", with or without colons, for a certificate, and "spki:HEX", "spki:BASE64", or
+// "sha256//BASE64" for a public key.
 func ParsePin(text string) (Pin, error) {
 	var p Pin
 	var sum []byte

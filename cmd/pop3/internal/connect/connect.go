@@ -1,5 +1,5 @@
-// Package connect opens POP3 sessions for the accounts of a configuration: over proxies and TLS, with passwords and tokens from
-// where the account says.
+// Package connect opens POP3 sessions for the accounts of a configuration: over proxies and TLS, with passwords and
+// tokens from where the account says.
 package connect
 
 import (

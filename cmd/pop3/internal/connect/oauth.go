@@ -25,8 +25,8 @@ type savedToken struct {
 	Token *oauth2.Token `json:"token"`
 }
 
-// oauthToken returns an access token: the saved one while it is valid and renew is not set, or a new one by the refresh token, or
-// one that the user grants on another device.
+// oauthToken returns an access token: the saved one while it is valid and renew is not set, or a new one by the refresh
+// token, or one that the user grants on another device.
 func (c *Connector) oauthToken(ctx context.Context, renew bool) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,7 +184,8 @@ func (c *Connector) loadToken() (savedToken, error) {
 	return saved, nil
 }
 
-// saveToken replaces the token file. Providers may accept a refresh token only once, so the new one must survive a crash.
+// saveToken replaces the token file. Providers may accept a refresh token only once, so the new one must survive a
+// crash.
 func (c *Connector) saveToken(saved savedToken) (err error) {
 	data, err := json.Marshal(saved)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/xdg-go/scram"
 )
 
-// serveSCRAM serves one session over TLS that logs in by a mechanism. The proof that the server knows the password can be "good",
-// "forged", or "omitted".
+// serveSCRAM serves one session over TLS that logs in by a mechanism. The proof that the server knows the password can
+// be "good", "forged", or "omitted".
 func serveSCRAM(t *testing.T, name, proof string) string {
 	hash := scram.SHA1
 	if strings.Contains(name, "SHA-256") {
