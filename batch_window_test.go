@@ -90,7 +90,7 @@ func TestBreakDrainsLittle(t *testing.T) {
 	}
 }
 
-// TestBreakAfterHeaders: what is known of headers says nothing of messages.
+// TestBreakAfterHeaders checks that the sizes of headers do not set the window for messages.
 func TestBreakAfterHeaders(t *testing.T) {
 	const size = 1 << 20
 	synctest.Test(t, func(t *testing.T) {

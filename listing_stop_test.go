@@ -53,7 +53,7 @@ var listingViews = map[string]func(l *Listing[Entry], body func()) error{
 // listingEnds are the ways to end a listing before its last entry.
 var listingEnds = map[string]struct {
 	end  func(c *Client, l *Listing[Entry], cancel func())
-	want error // what the listing reports
+	want error // of the listing
 }{
 	"Stop":    {func(_ *Client, l *Listing[Entry], _ func()) { l.Stop() }, nil},
 	"Close":   {func(c *Client, _ *Listing[Entry], _ func()) { c.Close() }, ErrClosed},

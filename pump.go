@@ -63,7 +63,7 @@ var crlf = []byte("\r\n")
 
 const (
 	entrySize = 24 // bytes of a UID, the larger of the two
-	chunkSize = 64 // bytes of a chunk in the queue, and what its parts are rounded up by
+	chunkSize = 64 // bytes of a chunk in the queue, and of the rounding of its parts
 )
 
 // parse appends the entries of lines, up to the capacity of entries or the end of the response.

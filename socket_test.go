@@ -45,7 +45,7 @@ func say(t *testing.T, conn net.Conn, text string) {
 	}
 }
 
-// greet writes a greeting while NewClient waits for it. NewClient reports what goes wrong.
+// greet writes a greeting while NewClient waits for it. NewClient reports errors.
 func greet(conn net.Conn) { go io.WriteString(conn, "+OK ready\r\n") }
 
 // answerOne reads a line and sends a response.

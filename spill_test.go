@@ -148,7 +148,8 @@ func liveHeap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestMaxSpill: a spilled listing may take MaxSpill bytes and no more. What had arrived before can be taken.
+// TestMaxSpill checks that a spilled listing takes at most MaxSpill bytes. Entries that had arrived before can be
+// taken.
 func TestMaxSpill(t *testing.T) {
 	bothViews(t, func(t *testing.T, byC bool) {
 		const maxSpill = 1 << 20

@@ -242,7 +242,7 @@ func writesThe(text string) func(conn net.Conn, call func()) net.Conn {
 	}
 }
 
-// visit connects a client that calls user code at a place, once. end is what the transcript has after that.
+// visit connects a client that calls user code at a place, once. end is the rest of the transcript.
 func (p callout) visit(t *testing.T, stall time.Duration, end string, call func()) (c *Client, visited func() bool) {
 	var called atomic.Bool
 	once := func() {

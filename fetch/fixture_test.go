@@ -101,7 +101,7 @@ func (x *fixture) logged(text string) {
 	}
 }
 
-// states returns what the Store has, as "uid/nth state".
+// states returns the records of the Store, as "uid/nth state".
 func (x *fixture) states() (states []string) {
 	for r := range x.store.Load(x.t.Context()) {
 		states = append(states, fmt.Sprintf("%s/%d %v", r.Key.UID, r.Key.Nth, r.State))

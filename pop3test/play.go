@@ -141,7 +141,7 @@ func (p *player) perform() error {
 	return nil
 }
 
-// mayHangUp reports whether the client need not take what the server sends from step i on.
+// mayHangUp reports whether the client may close the connection instead of reading the data from step i on.
 func (p *player) mayHangUp(i int) bool {
 	for _, st := range p.steps[i:] {
 		switch st.do {

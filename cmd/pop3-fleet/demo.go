@@ -149,7 +149,7 @@ func (d *demonstration) enrol(ctx context.Context, f *fleet.Fleet, n int) error 
 	return group.Wait()
 }
 
-// count counts what the servers log.
+// count counts the log records of the servers.
 func (d *demonstration) count(format string, args ...any) {
 	switch line := fmt.Sprintf(format, args...); {
 	case strings.HasSuffix(line, "C: QUIT"):

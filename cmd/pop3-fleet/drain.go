@@ -76,9 +76,9 @@ func (a *app) drain(ctx context.Context, args []string) error {
 	return err
 }
 
-// A drainer takes mail from the stream to a target. It follows the protocol of fetch.Sink: what was staged is recorded as an intent,
-// committed, recorded as done, and only then acknowledged. So a target with two phases has each mail once, however often the engine
-// delivers it and whenever the drainer is killed.
+// A drainer takes mail from the stream to a target. It follows the protocol of fetch.Sink: a staged mail is recorded as
+// an intent, committed, recorded as done, and only then acknowledged. So a target with two phases has each mail once,
+// however often the engine delivers it and whenever the drainer is killed.
 type drainer struct {
 	sink      fetch.Sink
 	store     fetch.Store
@@ -287,7 +287,7 @@ func (d *drainer) acknowledge(ctx context.Context, m *fleet.Mail) error {
 	return d.store.Delete(ctx, fetch.Key{UID: m.Key})
 }
 
-// takeBack removes intents, and then what was staged.
+// takeBack removes intents, and then staged mail.
 func (d *drainer) takeBack(ctx context.Context, staged []delivery) error {
 	keys := make([]fetch.Key, len(staged))
 	for i, s := range staged {

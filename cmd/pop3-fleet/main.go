@@ -41,7 +41,7 @@ const (
 
 var errUsage = errors.New("wrong usage")
 
-// An app has what the commands need of the process.
+// An app contains the parts of the process that the commands need.
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer

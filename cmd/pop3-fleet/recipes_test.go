@@ -71,7 +71,7 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// A manifest is what the test reads of a Kubernetes object.
+// A manifest is the part of a Kubernetes object that the test reads.
 type manifest struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string
@@ -149,7 +149,7 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// TestMigrationScript runs the script of the Indexed Job for each index, with commands that record what they are given.
+// TestMigrationScript runs the script of the Indexed Job for each index, with commands that record their input.
 func TestMigrationScript(t *testing.T) {
 	t.Parallel()
 	shell, err := exec.LookPath("sh")

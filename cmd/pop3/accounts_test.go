@@ -113,7 +113,7 @@ func TestFetchSlots(t *testing.T) {
 	if !taken(r, one) || taken(r, other) {
 		t.Error("-j 1")
 	}
-	// Who has waited in vain for a job gives its host back.
+	// An account that is canceled while it waits for a job releases its host.
 	r = newRunner(1, 1)
 	release, err := r.slot(t.Context(), one)
 	if err != nil {

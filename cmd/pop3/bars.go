@@ -176,8 +176,8 @@ func (b *bar) event(e fetch.Event) {
 	}
 }
 
-// line returns the bar in at most width columns: what fits of name, percentage, bar, messages, octets, rate, and time
-// left. The names of all bars take up to names columns.
+// line returns the bar in at most width columns: as much as fits of name, percentage, bar, messages, octets, rate, and
+// time left. The names of all bars take up to names columns.
 func (b *bar) line(width, names int) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -28,7 +28,7 @@ func explain(err error) string {
 	return text
 }
 
-// hint returns what the user can do about an error, or "".
+// hint returns a suggestion for an error, or "".
 func hint(err error) string {
 	var usage *usageError
 	if errors.As(err, &usage) {

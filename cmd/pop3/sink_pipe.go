@@ -108,7 +108,7 @@ func isClosedPipe(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
 }
 
-// lastBytes keeps the end of what a program prints. Its String is the last line, for an error.
+// lastBytes keeps the end of a program's output. Its String is the last line, for an error.
 type lastBytes struct{ b []byte }
 
 const keepBytes = 1024
