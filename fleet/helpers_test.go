@@ -186,7 +186,7 @@ func (b *bench) enrol(mailboxes ...Mailbox) {
 // until waits until a condition holds, which nothing announces.
 func (b *bench) until(what string, ok func() bool) {
 	b.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
 			b.t.Fatalf("not in time: %s", what)

@@ -27,7 +27,7 @@ func TestPollDelivers(t *testing.T) {
 func TestPollLarge(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, quick())
-	large := text("large", 30<<20)
+	large := text("large", 12<<20)
 	m, d := b.mailbox("a", text("one", 10), large)
 	b.enrol(m)
 	w := b.worker()
