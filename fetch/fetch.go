@@ -70,6 +70,9 @@ type Fetcher struct {
 	// Sink receives the messages.
 	Sink Sink
 
+	// Prepend, if not nil, returns text to put in front of a message, such as a Received field with its CRLF.
+	Prepend func(m Message) []byte
+
 	// Policy selects the messages to fetch and to delete. The zero Policy fetches all and deletes none.
 	Policy Policy
 
@@ -80,7 +83,8 @@ type Fetcher struct {
 	// quit. If 0, it is 10 s.
 	Grace time.Duration
 
-	// Progress, if not nil, is called for every Event, by one goroutine at a time. It must not block for long: messages wait.
+	// Progress, if not nil, is called for every Event, by one goroutine at a time. It must not block for long, because messages
+	// wait for it.
 	Progress func(Event)
 
 	// Logger, if not nil, receives records for an operator: unique-ids that were used again, listings with malformed
@@ -144,6 +148,6 @@ type Message struct {
 	Key     Key
 	Number  int       // message number in the current session
 	Size    int64     // octets, as in the scan listing; -1 if unknown
-	Time    time.Time // when the message was first seen by this run
+	Time    time.Time // when this value was made
 	Header  bool      // only the header is fetched: see Policy.HeaderOnly
 }

@@ -96,6 +96,7 @@ func isVolatile(line []byte) bool {
 // Sink.
 type body struct {
 	m        *pop3.Message
+	prefix   []byte // not from m
 	first    []byte // read from m and not yet returned
 	buf      [4 << 10]byte
 	header   headerBuffer
@@ -107,7 +108,7 @@ type body struct {
 
 // open begins a message, of whose header it keeps limit bytes. It returns the *pop3.ServerError if the server refused it.
 func (b *body) open(m *pop3.Message, limit int) error {
-	b.m, b.octets, b.complete, b.err = m, 0, false, nil
+	b.m, b.prefix, b.octets, b.complete, b.err = m, nil, 0, false, nil
 	b.header.reset(limit)
 	n := 0
 	for n == 0 && b.err == nil && !b.complete {
@@ -139,10 +140,12 @@ func (b *body) received(p []byte) {
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
-	if len(b.first) > 0 {
-		n := copy(p, b.first)
-		b.first = b.first[n:]
-		return n, nil
+	for _, text := range []*[]byte{&b.prefix, &b.first} {
+		if len(*text) > 0 {
+			n := copy(p, *text)
+			*text = (*text)[n:]
+			return n, nil
+		}
 	}
 	if b.complete {
 		return 0, io.EOF
@@ -152,20 +155,30 @@ func (b *body) Read(p []byte) (int, error) {
 
 // WriteTo implements io.WriterTo.
 func (b *body) WriteTo(w io.Writer) (int64, error) {
-	n, err := w.Write(b.first)
-	b.first = b.first[n:]
-	if err != nil || b.complete {
-		return int64(n), err
+	total := int64(0)
+	for _, text := range []*[]byte{&b.prefix, &b.first} {
+		if len(*text) == 0 {
+			continue
+		}
+		n, err := w.Write(*text)
+		total += int64(n)
+		*text = (*text)[n:]
+		if err != nil {
+			return total, err
+		}
+	}
+	if b.complete {
+		return total, nil
 	}
 	t := &tee{b: b, w: w}
-	rest, err := b.m.WriteTo(t)
+	n, err := b.m.WriteTo(t)
 	switch {
 	case err == nil:
 		b.complete = true
 	case t.err == nil:
 		b.err = err
 	}
-	return int64(n) + rest, err
+	return total + n, err
 }
 
 // A tee is the Writer of body.WriteTo.

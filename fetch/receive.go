@@ -257,6 +257,9 @@ func (s *session) stage(m *pop3.Message, e *entry, i int32) error {
 		return lost(err)
 	}
 	s.refusals = 0
+	if s.f.Prepend != nil {
+		s.body.prefix = s.f.Prepend(message)
+	}
 	s.commits.makeRoom(e.size)
 	name, err := s.f.Sink.Stage(s.kill, message, &s.body)
 	if s.body.err != nil {

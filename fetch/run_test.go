@@ -220,6 +220,23 @@ func TestFirstFetchOverABadLine(t *testing.T) {
 	}
 }
 
+func TestPrepend(t *testing.T) {
+	x := newFixture(t, mails(2)...)
+	prefix := "Received: by pop3 with POP3\r\n"
+	x.Prepend = func(m Message) []byte { return []byte(prefix) }
+	x.run(nil)
+	got := x.sink.texts()
+	slices.Sort(got)
+	if want := []string{prefix + newMail(1).text, prefix + newMail(2).text}; !slices.Equal(got, want) {
+		t.Errorf("delivered %q, want %q", got, want)
+	}
+	x.Policy.Delete = true
+	x.run(nil) // the digest of the header must not depend on it
+	if report := x.run(nil); report.Listed != 0 || len(x.sink.texts()) != 2 {
+		t.Errorf("%+v", report)
+	}
+}
+
 func TestFieldsMissing(t *testing.T) {
 	x := newFixture(t)
 	for _, f := range []Fetcher{{}, {Dial: x.Dial, Store: x.Store}, {Dial: x.Dial, Sink: x.Sink}, {Store: x.Store, Sink: x.Sink}} {
