@@ -121,6 +121,9 @@ func TestStoreFails(t *testing.T) {
 					if report := x.run(ErrStore); report.Deleted > 0 {
 						t.Errorf("%+v", report)
 					}
+					if n := len(x.sink.staged); call == "put intent" && n > 0 {
+						t.Errorf("%d messages are staged after the first run", n)
+					}
 					x.run(nil)
 					x.delivered(upTo(200)...)
 					if deletes {

@@ -104,6 +104,27 @@ func TestNoProof(t *testing.T) {
 	}
 }
 
+// TestUnprovenIsNotDeleted has a server that refuses TOP and RETR of a message that is due.
+func TestUnprovenIsNotDeleted(t *testing.T) {
+	x := newFixture(t, mails(3)...)
+	x.run(nil)
+	x.Policy.Delete = true
+	x.drop.hook = func(_ int, line string) *response {
+		if line == "TOP 2 0" || line == "RETR 2" {
+			return negative("not now")
+		}
+		return nil
+	}
+	if report := x.run(ErrIncomplete); report.Deleted != 2 {
+		t.Errorf("%+v", report)
+	}
+	x.left(2)
+	x.drop.hook = nil
+	x.run(nil)
+	x.left()
+	x.delivered(1, 2, 3)
+}
+
 func TestQuitFails(t *testing.T) {
 	for _, test := range []struct {
 		name    string

@@ -40,7 +40,7 @@ func readFiles(t *testing.T, dir string) (names, texts []string) {
 }
 
 func TestMaildir(t *testing.T) {
-	list := mails(100)
+	list := mails(20)
 	list[4].uid = "a/../b: secret"
 	x, dir := newMaildirFixture(t, list...)
 	x.run(nil)
@@ -73,7 +73,7 @@ func TestMaildir(t *testing.T) {
 		}
 	}
 	x.run(nil)
-	if names, _ := readFiles(t, filepath.Join(dir, "new")); len(names) != 100 {
+	if names, _ := readFiles(t, filepath.Join(dir, "new")); len(names) != 20 {
 		t.Errorf("%d messages after the second run", len(names))
 	}
 }
@@ -169,10 +169,11 @@ func TestMaildirOnBadDisk(t *testing.T) {
 // TestMaildirVanishes removes a folder of the Maildir in the middle of a run, and after it.
 func TestMaildirVanishes(t *testing.T) {
 	for _, folder := range []string{"new", "tmp", "."} {
-		x, dir := newMaildirFixture(t, mails(200)...)
+		x, dir := newMaildirFixture(t, mails(30)...)
 		x.Policy.Delete = true
+		x.BatchMessages = 8
 		x.Progress = func(e Event) {
-			if e.Kind == EventStaged && e.Message.Number == 100 {
+			if e.Kind == EventStaged && e.Message.Number == 20 {
 				os.Rename(filepath.Join(dir, folder), dir+".elsewhere")
 			}
 		}
@@ -187,8 +188,8 @@ func TestMaildirVanishes(t *testing.T) {
 		os.RemoveAll(filepath.Join(dir, folder))
 		os.Rename(dir+".elsewhere", filepath.Join(dir, folder))
 		x.run(nil)
-		if names, _ := readFiles(t, filepath.Join(dir, "new")); len(names) != 200 {
-			t.Errorf("%s: %d messages, want 200", folder, len(names))
+		if names, _ := readFiles(t, filepath.Join(dir, "new")); len(names) != 30 {
+			t.Errorf("%s: %d messages, want 30", folder, len(names))
 		}
 	}
 }
@@ -316,7 +317,7 @@ func TestMaildirNeverReplacesAFile(t *testing.T) {
 	}
 	for range 3 {
 		var staged []Record
-		for range 50 {
+		for range 10 {
 			name, err := m.Stage(ctx, Message{Account: "joe", Key: Key{UID: "1"}}, strings.NewReader("text"))
 			if err != nil {
 				t.Fatal(err)
@@ -326,11 +327,11 @@ func TestMaildirNeverReplacesAFile(t *testing.T) {
 		if err := m.Sync(ctx, staged); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := m.Commit(ctx, staged); n != 50 || err != nil {
+		if n, err := m.Commit(ctx, staged); n != 10 || err != nil {
 			t.Fatal(n, err)
 		}
 	}
-	if names, _ := readFiles(t, filepath.Join(dir, "new")); len(names) != 150 {
-		t.Errorf("%d files, want 150", len(names))
+	if names, _ := readFiles(t, filepath.Join(dir, "new")); len(names) != 30 {
+		t.Errorf("%d files, want 30", len(names))
 	}
 }

@@ -32,6 +32,9 @@ func TestFetchOnce(t *testing.T) {
 	if n := len(x.drop.sent("RETR")); n != 150 {
 		t.Errorf("%d RETR, want 150", n)
 	}
+	if r := x.record("uid1"); r.State != Done || r.Name != "" || r.Target != "" || r.Header.IsZero() || !r.Time.Equal(x.now) {
+		t.Errorf("record %+v", r)
+	}
 	x.left(upTo(150)...)
 	if n := len(x.drop.sent("DELE")); n != 0 {
 		t.Errorf("%d DELE", n)
@@ -148,13 +151,7 @@ func TestReconnect(t *testing.T) {
 func TestCutAtTheSameMessage(t *testing.T) {
 	x := newFixture(t, mails(20)...)
 	x.Policy.Delete = true
-	x.drop.hook = on("RETR 11", &response{text: "+OK\r\nSubject: tru", hangUp: true})
-	x.drop.hook = func(session int, line string) *response {
-		if strings.HasPrefix(line, "RETR") && x.drop.mailAt(line).uid == "uid11" {
-			return &response{text: "+OK\r\nSubject: tru", hangUp: true}
-		}
-		return nil
-	}
+	x.drop.cutAt("uid11")
 	report := x.run(ErrIncomplete)
 	if report.Fetched != 19 || report.Left != 1 || report.Deleted != 19 {
 		t.Errorf("%+v", report)
@@ -165,6 +162,24 @@ func TestCutAtTheSameMessage(t *testing.T) {
 		t.Errorf("problems: %v", report.Problems)
 	} else if problem = report.Problems[0]; !errors.Is(problem, errTooManyLost) {
 		t.Errorf("problem: %v", problem)
+	}
+}
+
+// TestCutAtManyMessages loses the connection at more messages than a run has attempts. The others are fetched first.
+func TestCutAtManyMessages(t *testing.T) {
+	x := newFixture(t, mails(20)...)
+	x.drop.cutAt("uid1", "uid2", "uid3", "uid5", "uid8", "uid13")
+	x.run(ErrServer)
+	x.delivered(4, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20)
+}
+
+// cutAt loses the connection in the middle of messages.
+func (d *maildrop) cutAt(uids ...string) {
+	d.hook = func(session int, line string) *response {
+		if strings.HasPrefix(line, "RETR") && slices.Contains(uids, d.mailAt(line).uid) {
+			return &response{text: "+OK\r\nSubject: tru", hangUp: true}
+		}
+		return nil
 	}
 }
 
