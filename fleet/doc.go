@@ -32,6 +32,8 @@
 //     that was stopped longer than its lease is refused.
 //  4. A worker that receives a job again looks first whether an earlier one has scheduled the next poll.
 //  5. A worker that cannot reach the engine drops its sessions, without QUIT, before its leases end.
+//  6. After a single engine was killed, which forgets its latest deliveries, no worker takes a job for the time of a lease. A cluster
+//     does not forget.
 //
 // What is not guaranteed: a worker that is stopped (SIGSTOP, a suspended machine) longer than its lease may still have a session when
 // another worker opens one, unless the server locks the maildrop. A server that changes its unique-ids makes all mail new. A Worker.Sink

@@ -19,8 +19,9 @@ type lease struct {
 	ackWait time.Duration
 	drop    context.CancelCauseFunc // ends the session at once, without QUIT
 
-	mu    sync.Mutex
-	until time.Time // when the worker must have dropped the session
+	mu     sync.Mutex
+	until  time.Time // when the worker must have dropped the session
+	frozen bool      // the lease cannot be extended any more
 }
 
 // valid reports whether the lease is still sure.
@@ -34,7 +35,16 @@ func (l *lease) valid() bool {
 func (l *lease) extend(at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.until = at.Add(l.ackWait * 2 / 3)
+	if !l.frozen {
+		l.until = at.Add(l.ackWait * 2 / 3)
+	}
+}
+
+// freeze lets the lease end when it would have ended.
+func (l *lease) freeze() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.frozen = true
 }
 
 // A keeper extends the leases of a worker, each AckWait/6, and drops the session of those that it could not extend for 2/3 of AckWait.
@@ -44,10 +54,14 @@ type keeper struct {
 	mu     sync.Mutex
 	every  time.Duration // AckWait/6 of the class with the shortest
 	leases map[*lease]bool
+
+	lost       func()    // announces that the connection was lost, for workers that start
+	reconnects uint64    // of nc that were noticed
+	quiet      time.Time // until when no job is taken
 }
 
 func newKeeper(nc *nats.Conn, ackWait time.Duration) *keeper {
-	return &keeper{nc: nc, every: ackWait / 6, leases: make(map[*lease]bool)}
+	return &keeper{nc: nc, every: ackWait / 6, leases: make(map[*lease]bool), reconnects: nc.Stats().Reconnects}
 }
 
 // hold begins a lease on a job that was just delivered.
@@ -106,6 +120,28 @@ func (k *keeper) period() time.Duration {
 	return k.every
 }
 
+// quietFor returns how long no job may be taken. A single engine that was killed has forgotten its latest deliveries, and delivers
+// those jobs again at once. So after the connection was lost, the sessions of before end with their leases, and no worker takes a job
+// until those of all workers have ended. A cluster does not forget.
+func (k *keeper) quietFor(ackWait time.Duration) time.Duration {
+	reconnects := k.nc.Stats().Reconnects
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if reconnects != k.reconnects {
+		k.reconnects = reconnects
+		if k.nc.ConnectedClusterName() == "" {
+			k.quiet = time.Now().Add(ackWait)
+			for l := range k.leases {
+				l.freeze()
+			}
+			if k.lost != nil {
+				go k.lost()
+			}
+		}
+	}
+	return time.Until(k.quiet)
+}
+
 // extend asks the engine to extend all leases, and waits until it has heard of it.
 func (k *keeper) extend(ctx context.Context) {
 	leases := k.held()
@@ -113,6 +149,7 @@ func (k *keeper) extend(ctx context.Context) {
 		return
 	}
 	begin := time.Now()
+	k.quietFor(leases[0].ackWait)
 	for _, l := range leases {
 		if l.msg.InProgress() != nil {
 			return
@@ -123,6 +160,7 @@ func (k *keeper) extend(ctx context.Context) {
 	if k.nc.FlushWithContext(ctx) != nil {
 		return
 	}
+	k.quietFor(leases[0].ackWait) // it may have been another engine that responded
 	for _, l := range leases {
 		l.extend(begin)
 	}

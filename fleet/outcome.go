@@ -34,6 +34,7 @@ const (
 	eventPoison    event = "poison"    // the mailbox rests because workers died
 	eventMessage   event = "message"   // a message is given up and stays on the server
 	eventPaused    event = "paused"    // the class is paused
+	eventLost      event = "lost"      // a worker has lost the connection to the engine
 	eventForgotten event = "forgotten" // the watch found a mailbox without a job, or with one that was stuck
 )
 

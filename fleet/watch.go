@@ -60,6 +60,22 @@ func (f *Fleet) event(class, id string, kind event, text string) {
 	}
 }
 
+// engineLost stands for the class in the events of workers that have lost the connection to the engine.
+const engineLost = "engine"
+
+// lastLost returns when a worker last lost the connection to the engine, or the zero Time.
+func (f *Fleet) lastLost(ctx context.Context) time.Time {
+	events, err := f.js.Stream(ctx, EventsStream)
+	if err != nil {
+		return time.Time{}
+	}
+	msg, err := events.GetLastMsgForSubject(ctx, eventPrefix+engineLost+".*."+string(eventLost))
+	if err != nil {
+		return time.Time{}
+	}
+	return msg.Time
+}
+
 // watch is the overdue watch. One worker at a time runs it, because it is a job.
 func (r *running) watch(ctx context.Context, msg jetstream.Msg) {
 	meta, err := msg.Metadata()

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -68,6 +69,7 @@ type running struct {
 	*Worker
 	f      *Fleet
 	log    *slog.Logger
+	name   string // at random
 	keeper *keeper
 	slots  *semaphore.Weighted
 	budget *budget
@@ -94,7 +96,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	sessions := w.Sessions
 	setDefault(&sessions, 256)
 	r := &running{
-		Worker: w, f: w.Fleet, log: w.Logger, slots: semaphore.NewWeighted(int64(sessions)),
+		Worker: w, f: w.Fleet, log: w.Logger, name: rand.Text(), slots: semaphore.NewWeighted(int64(sessions)),
 		budget:  &budget{semaphore.NewWeighted(bytes), bytes},
 		classes: make(map[string]bool), breakers: make(map[string]*breaker),
 	}
@@ -109,6 +111,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 
 	r.keeper = newKeeper(r.f.nc, r.f.cfg.AckWait)
+	r.keeper.lost = func() { r.f.event(engineLost, r.name, eventLost, "") }
+	r.keeper.quiet = r.f.lastLost(ctx).Add(r.f.cfg.AckWait)
 	keep, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var keeping sync.WaitGroup
 	keeping.Go(func() { r.keeper.run(keep) })
@@ -189,9 +193,20 @@ func (r *running) consume(ctx context.Context, class string) error {
 	}
 	defer jobs.Stop()
 	for {
+		if d := r.keeper.quietFor(ackWait); d > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(d):
+			}
+		}
 		msg, err := jobs.Next(jetstream.NextContext(ctx))
 		if err != nil {
 			return err
+		}
+		if d := r.keeper.quietFor(ackWait); d > 0 {
+			msg.NakWithDelay(d)
+			continue
 		}
 		session, drop := context.WithCancelCause(ctx)
 		l := r.keeper.hold(msg, ackWait, drop)
