@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"mime"
@@ -217,7 +218,7 @@ func (r *runner) onNew(ctx context.Context, account *config.Account, report fetc
 	cmd.Env = append(os.Environ(), "POP3_ACCOUNT="+account.Name, fmt.Sprintf("POP3_NEW=%d", report.Fetched+report.Headers+report.Recovered))
 	output := &lastBytes{}
 	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) { // it may leave a process in the background
 		if ctx.Err() != nil {
 			err = fmt.Errorf("the command did not end after %v", onNewTimeout)
 		}

@@ -62,6 +62,9 @@ func (p *piper) deliver(ctx context.Context, msg fetch.Message, body io.ReadSeek
 	}()
 	err = cmd.Wait() // which closes stdin, so that the copy ends
 	copyErr := <-copied
+	if errors.Is(err, exec.ErrWaitDelay) { // it has exited with 0, and has left a process that has its output open
+		err = nil
+	}
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:

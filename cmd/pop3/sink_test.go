@@ -40,6 +40,8 @@ func TestPipe(t *testing.T) {
 	for _, test := range []struct{ line, want, text string }{
 		{"cat >" + filepath.Join(dir, "got"), "delivered", ""},
 		{"exit 0", "delivered", ""}, // it did not read; that is its decision
+		{"cat >/dev/null; sleep 5 &", "delivered", ""},
+		{"cat >/dev/null; sleep 5 & exit 75", "later", "exit status 75"},
 		{"cat >/dev/null; exit 75", "later", "exit status 75"},
 		{"exit 1", "later", "exit status 1"},
 		{"echo no such user >&2; exit 67", "never", "exit status 67: no such user"},

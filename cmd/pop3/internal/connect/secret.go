@@ -93,7 +93,7 @@ func (c *Connector) output(ctx context.Context, what string, command config.Comm
 	if ctx.Err() != nil {
 		return "", fmt.Errorf("%s: %w", what, context.Cause(ctx))
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, exec.ErrWaitDelay) { // it may leave an agent in the background
 		return "", setupError("%s: %w", what, err)
 	}
 	line, _, _ := bytes.Cut(out.Bytes(), []byte("\n"))

@@ -54,6 +54,7 @@ func TestSources(t *testing.T) {
 		{"command", config.Secret{Command: config.ShellCommand("echo first; echo second")}, "first", ""},
 		{"program", config.Secret{Command: config.Command{"printf", `%s\r\n`, "a b"}}, "a b", ""},
 		{"silent command", config.Secret{Command: config.ShellCommand("true")}, "", "password_command: it printed nothing"},
+		{"agent", config.Secret{Command: config.ShellCommand("echo x; sleep 5 &")}, "x", ""},
 		{"failed command", config.Secret{Command: config.ShellCommand("echo x; exit 3")}, "", "password_command: exit status 3"},
 		{"no command", config.Secret{Command: config.Command{filepath.Join(dir, "none")}}, "", "no such file"},
 		{"much output", config.Secret{Command: config.ShellCommand("echo x; head -c 1000000 /dev/zero")}, "x", ""},
