@@ -448,7 +448,8 @@ func TestFilter(t *testing.T) {
 		}
 		return rules
 	}
-	header := "Subject: =?iso-8859-1?q?caf=E9?=\r\nX-Spam: no\r\nX-Spam: YES\r\nbroken line\r\nTo: joe\r\n\r\n"
+	header := "Subject: =?iso-8859-1?q?caf=E9?=\r\nX-Spam: no\r\nX-Spam: YES\r\nbroken line\r\n and its fold\r\n" +
+		"X-Raw: \x1b$B\x1b(B\r\nTo: joe\r\nX-Cp: =?windows-1252?q?=80?=\r\nX-Folded:\r\n a\r\n\t\r\n\tb\r\n\r\n"
 	for _, test := range []struct {
 		rules []config.Rule
 		want  fetch.Action
@@ -456,7 +457,10 @@ func TestFilter(t *testing.T) {
 		{rules("delete X-Spam: yes"), fetch.ActionDelete},
 		{rules("keep Subject: café$", "delete X-Spam: yes"), fetch.ActionFetch},
 		{rules("skip Subject: ^caf.$"), fetch.ActionSkip},
-		{rules("delete To: joe"), fetch.ActionFetch}, // after the broken line
+		{rules("delete To: joe"), fetch.ActionDelete}, // after the broken line
+		{rules("keep To: joe", "delete X-Spam: yes"), fetch.ActionFetch},
+		{rules("keep X-Folded: ^a b$", "delete X-Spam: yes"), fetch.ActionFetch},
+		{rules("keep X-Cp: ^€$", "delete X-Spam: yes"), fetch.ActionFetch},
 		{rules("delete X-None: "), fetch.ActionFetch},
 	} {
 		if got := filter(test.rules, []byte(header)); got != test.want {

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"mime"
 	"net/textproto"
 	"os"
 	"os/exec"
@@ -180,17 +178,12 @@ func policyOf(a *config.Account, allNew fetch.AllNew) fetch.Policy {
 	return p
 }
 
-// filter returns the action of the first rule that matches the header. A header that is not understood matches no rule.
+// filter returns the action of the first rule that matches the header.
 func filter(rules []config.Rule, header []byte) fetch.Action {
-	// The fields before a malformed line are returned with the error.
-	fields, _ := textproto.NewReader(bufio.NewReader(bytes.NewReader(header))).ReadMIMEHeader()
-	decoder := new(mime.WordDecoder)
+	fields := headerFields(header)
 	for _, rule := range rules {
 		for _, value := range fields[rule.Field] {
-			if decoded, err := decoder.DecodeHeader(value); err == nil {
-				value = decoded
-			}
-			if !rule.Match.MatchString(value) {
+			if !rule.Match.MatchString(decode(value)) {
 				continue
 			}
 			switch rule.Action {
@@ -203,6 +196,35 @@ func filter(rules []config.Rule, header []byte) fetch.Action {
 		}
 	}
 	return fetch.ActionFetch
+}
+
+// headerFields returns the values of each field, unfolded. Unlike textproto.Reader it goes on after a malformed line, so that a rule
+// that keeps a message does not miss its field behind one.
+func headerFields(header []byte) map[string][]string {
+	fields := make(map[string][]string)
+	name, value := "", []byte(nil)
+	end := func() {
+		if name != "" {
+			fields[name] = append(fields[name], string(bytes.TrimSpace(value)))
+		}
+		name = ""
+	}
+	for line := range bytes.Lines(header) {
+		text := bytes.Trim(line, " \t\r\n")
+		if line[0] == ' ' || line[0] == '\t' {
+			if name != "" && len(text) > 0 {
+				value = append(append(value, ' '), text...)
+			}
+			continue
+		}
+		end()
+		if before, after, ok := bytes.Cut(text, []byte(":")); ok {
+			name = textproto.CanonicalMIMEHeaderKey(string(bytes.TrimRight(before, " \t")))
+			value = append(value[:0], bytes.TrimLeft(after, " \t")...)
+		}
+	}
+	end()
+	return fields
 }
 
 // onNewTimeout bounds the command that is run after new mail has come.
