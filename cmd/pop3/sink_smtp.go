@@ -146,7 +146,7 @@ func (m *mailer) transact(msg fetch.Message, body io.ReadSeeker) (decided bool, 
 	for _, to := range m.dest.To {
 		opts.UTF8 = opts.UTF8 || !isASCII(to)
 	}
-	if msg.Size > 0 {
+	if msg.Size > 0 && !msg.Header { // not the size of a message of which the header alone is sent
 		opts.Size = msg.Size
 	}
 	if err := m.client.Mail(m.dest.From, opts); err != nil {

@@ -121,6 +121,7 @@ func serveMail(t *testing.T, s *mailServer, kind config.DestKind, secure config.
 	t.Helper()
 	srv := smtp.NewServer(s)
 	srv.MaxLineLength = 1 << 20
+	srv.MaxMessageBytes = 1 << 30
 	srv.ErrorLog = discardLog{}
 	dest := config.Dest{Kind: kind, TLS: secure, From: "from@example.org", To: []string{"a@example.org", "b@example.org"}}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -251,6 +252,20 @@ func TestMailerVerdicts(t *testing.T) {
 				t.Errorf("%d sessions", test.s.sessions)
 			}
 		})
+	}
+}
+
+// The size of a message does not matter to the server if the header alone is sent.
+func TestMailerHeader(t *testing.T) {
+	s := &mailServer{}
+	m := serveMail(t, s, config.SMTP, config.TLSNone)
+	msg := testMessage
+	msg.Size, msg.Header = 1<<40, true
+	if err := m.deliver(t.Context(), msg, strings.NewReader("Subject: x\r\n\r\n")); err != nil || len(s.received) != 1 {
+		t.Error(err)
+	}
+	if msg.Header = false; verdict(m.deliver(t.Context(), msg, strings.NewReader("Subject: x\r\n\r\n"))) != "never" {
+		t.Error("a message that is too large is accepted")
 	}
 }
 
