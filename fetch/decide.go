@@ -14,6 +14,7 @@ func (s *session) decide() {
 		large := p.MaxSize > 0 && e.size > p.MaxSize
 		if e.status == statusHeader && !large && (p.MaxSize <= 0 || e.size >= 0) {
 			e.status = statusNew // the Policy now permits the message
+			e.flags |= flagHadHeader
 		}
 		if e.status != statusNew {
 			continue

@@ -305,6 +305,26 @@ func TestFilter(t *testing.T) {
 	}
 }
 
+func TestFilterHeaderOnce(t *testing.T) {
+	x := newFixture(t, newMail(1))
+	action := ActionHeader
+	x.Policy.Filter = func(context.Context, Candidate) (Action, error) { return action, nil }
+	x.Policy.Delete = true
+	for range 2 {
+		x.run(nil)
+		if texts := x.sink.texts(); !slices.Equal(texts, []string{"Subject: 1\r\n\r\n"}) {
+			t.Errorf("delivered %q", texts)
+		}
+		x.left(1)
+	}
+	action = ActionFetch
+	x.run(nil)
+	if texts := x.sink.texts(); len(texts) != 2 || !slices.Contains(texts, newMail(1).text) {
+		t.Errorf("delivered %q", texts)
+	}
+	x.left()
+}
+
 func TestFilterWithLimit(t *testing.T) {
 	x := newFixture(t, mails(600)...)
 	x.Policy.MaxMessages = 3

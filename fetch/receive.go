@@ -115,6 +115,8 @@ func (s *session) filter(items []int32) (kept []int32, err error) {
 			s.leave(s.messageOf(e), err)
 		case action == ActionFetch:
 			kept = append(kept, i)
+		case action == ActionHeader && e.flags&flagHadHeader != 0:
+			e.status = statusHeader
 		case action == ActionHeader:
 			e.flags |= flagHeader
 			kept = append(kept, i)

@@ -33,10 +33,11 @@ const (
 type flags uint8
 
 const (
-	flagProven  flags = 1 << iota // it is the message that was recorded
-	flagCompare                   // fetch it to compare its header with the proof
-	flagReused                    // its unique-id was that of another message
-	flagHeader                    // fetch the header only
+	flagProven    flags = 1 << iota // it is the message that was recorded
+	flagCompare                     // fetch it to compare its header with the proof
+	flagReused                      // its unique-id was that of another message
+	flagHeader                      // fetch the header only
+	flagHadHeader                   // its header was delivered by an earlier session
 )
 
 func (e *entry) key() Key { return Key{UID: e.uid, Nth: int(e.nth)} }
