@@ -108,6 +108,10 @@ func TestConnUnsolicited(t *testing.T) {
 				c := connect(t, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, client)
 				c.s.conn.keepSecret("tanstaaf")
 				say(t, server, test.unsolicited)
+				if t, ok := client.(*tls.Conn); ok {
+					client = t.NetConn()
+				}
+				awaitData(t, client)
 				c.s.conn.idle = time.Time{} // as if some time had passed
 				go answerOne(server, "+OK 2 320\r\n")
 				if n, size, err := c.Stat(background); n != 2 || size != 320 || err != nil {

@@ -98,7 +98,7 @@ var endless = map[string]struct{ once, chunk string }{
 
 // TestEndlessListing: another command ends by itself, and memory is bounded, though the server goes on and on.
 func TestEndlessListing(t *testing.T) {
-	const maxSpill, maxEntries = 8 << 20, 1 << 17
+	const maxSpill, maxEntries = 2 << 20, 1 << 15
 	for name, lines := range endless {
 		for how, leave := range map[string]func(l *Listing[UID]){
 			"untouched": func(*Listing[UID]) {},
@@ -119,7 +119,7 @@ func TestEndlessListing(t *testing.T) {
 				must(t, err)
 				leave(l)
 				before := liveHeap()
-				ctx, cancel := context.WithTimeout(background, time.Minute)
+				ctx, cancel := context.WithTimeout(background, 4*time.Minute)
 				defer cancel()
 				err = c.Noop(ctx)
 				wantError(t, err, ErrClosed)

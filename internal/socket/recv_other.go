@@ -10,4 +10,5 @@ type rawConn struct{}
 func newRawConn(net.Conn) *rawConn { return nil }
 
 func (*rawConn) read([]byte, bool) (int, error) { panic("unreachable") }
+func (*rawConn) pending() bool                  { panic("unreachable") }
 func (*rawConn) write([]byte) (int, error)      { panic("unreachable") }

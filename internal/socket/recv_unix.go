@@ -84,6 +84,15 @@ func (r *rawConn) read(p []byte, wait bool) (int, error) {
 	return r.n, nil
 }
 
+// pending reports whether there is data that has not been read.
+func (r *rawConn) pending() bool {
+	n := 0
+	r.raw.Control(func(fd uintptr) {
+		n, _, _ = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	})
+	return n > 0
+}
+
 func (r *rawConn) write(p []byte) (int, error) {
 	r.out, r.sent, r.werr = p, 0, nil
 	err := r.raw.Write(r.send)

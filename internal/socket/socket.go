@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// maxProbeWait limits the wait for data that has arrived below TLS.
+const maxProbeWait = time.Second
+
 // probeWait is how long a probe waits for a Read that it had to start in a goroutine.
 const probeWait = time.Millisecond
 
@@ -27,6 +30,7 @@ type Conn struct {
 	timeout     time.Duration // longest wait in one Read or Write; none if not positive
 	noDeadlines bool          // deadlines are not supported (a channel of golang.org/x/crypto/ssh)
 	raw         *rawConn      // nil if the methods of Conn must be used
+	below       *rawConn      // the socket below a TLS connection of the caller's, or nil
 	closing     sync.Once
 	closed      chan struct{} // closed by Close
 
@@ -41,9 +45,14 @@ type Conn struct {
 // New takes over nc and clears its deadlines. A timeout that is not positive sets no limit.
 func New(nc net.Conn, timeout time.Duration) *Conn {
 	c := &Conn{Conn: nc, timeout: timeout, noDeadlines: nc.SetDeadline(time.Time{}) != nil, closed: make(chan struct{})}
-	switch nc.(type) {
+	switch nc := nc.(type) {
 	case *net.TCPConn, *net.UnixConn: // not a type that embeds one: its Read may be another
 		c.raw = newRawConn(nc)
+	case *tls.Conn:
+		switch below := nc.NetConn().(type) {
+		case *net.TCPConn, *net.UnixConn:
+			c.below = newRawConn(below)
+		}
 	}
 	return c
 }
@@ -229,14 +238,19 @@ func (c *Conn) probe(p []byte) (int, error) {
 	}
 	timer := time.NewTimer(probeWait)
 	defer timer.Stop()
-	select {
-	case <-c.ahead.done:
-	case <-timer.C:
+	for start := time.Now(); ; timer.Reset(probeWait) {
+		select {
+		case <-c.ahead.done:
+		case <-timer.C:
+		}
+		if c.arrived() { // also if both were ready
+			return c.take(p)
+		}
+		// On a busy machine the Read may not have begun yet. Data in the socket is its to read.
+		if c.below == nil || time.Since(start) > maxProbeWait || !c.below.pending() {
+			return 0, os.ErrDeadlineExceeded
+		}
 	}
-	if c.arrived() { // also if both were ready
-		return c.take(p)
-	}
-	return 0, os.ErrDeadlineExceeded
 }
 
 func (a *readAhead) read(r io.Reader) {
