@@ -222,23 +222,24 @@ func (b *bench) mails() map[string]int {
 	return found
 }
 
-// jobOf returns the job of a mailbox, and whether it is due.
+// jobOf returns the job of a mailbox, and whether it is due. It waits while the mailbox has two: one that is scheduled, and one that
+// is not acknowledged yet.
 func (b *bench) jobOf(m Mailbox) (j job, due bool) {
 	b.t.Helper()
-	n := 0
-	for msg, err := range b.messages(b.t.Context(), JobsStream, jobSubjects(m.Provider, m.ID())) {
-		if err != nil {
-			b.t.Fatal(err)
+	b.until("one job of a mailbox", func() bool {
+		n := 0
+		for msg, err := range b.messages(b.t.Context(), JobsStream, jobSubjects(m.Provider, m.ID())) {
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			if j, err = decodeJob(msg.Data); err != nil {
+				b.t.Fatal(err)
+			}
+			_, _, due = splitJob(msg.Subject)
+			n++
 		}
-		if j, err = decodeJob(msg.Data); err != nil {
-			b.t.Fatal(err)
-		}
-		_, _, due = splitJob(msg.Subject)
-		n++
-	}
-	if n != 1 {
-		b.t.Fatalf("mailbox has %d jobs, want 1", n)
-	}
+		return n == 1
+	})
 	return j, due
 }
 
