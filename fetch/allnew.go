@@ -81,7 +81,7 @@ func (s *session) matchHeaders() error {
 	}
 	var items []int32
 	for i := range s.t.n {
-		if s.t.at(i).status == statusNew {
+		if e := s.t.at(i); e.status == statusNew && s.broken[e.key()] < maxBroken {
 			items = append(items, int32(i))
 		}
 	}

@@ -41,10 +41,27 @@ func (s *session) decide() {
 		})
 	}
 	s.decideDue()
+	s.setAside()
 	if s.limit > 0 {
 		s.due = s.within(s.due, s.limit)
 		s.fetch = s.within(s.fetch, max(1, s.limit-len(s.due)))
 	}
+}
+
+// setAside takes the messages at which a connection was lost out of this session, so that it can delete or filter the others.
+func (s *session) setAside() {
+	if !s.aside || !s.f.Policy.deletes() && s.f.Policy.Filter == nil {
+		return
+	}
+	isBroken := func(i int32) bool { return s.broken[s.t.at(int(i)).key()] > 0 }
+	fetch := slices.DeleteFunc(slices.Clone(s.fetch), isBroken)
+	due := slices.DeleteFunc(slices.Clone(s.due), isBroken)
+	n := len(fetch) + len(due)
+	if n == 0 || n == len(s.fetch)+len(s.due) {
+		return
+	}
+	s.fetch, s.due = fetch, due
+	s.waiting, s.more = true, true
 }
 
 // within returns the first n items, and notes whether another session is to see to the others.
@@ -74,6 +91,16 @@ func (s *session) decideDue() {
 			over--
 		}
 		if !s.wantsDeleted(e, rank > 0) {
+			continue
+		}
+		if n := s.broken[e.key()]; n >= maxBroken {
+			if n == maxBroken { // not reported yet
+				s.broken[e.key()]++
+				s.log.Warn("message not deleted", "number", e.number, "uid", e.uid, "err", errTooManyLost)
+				problem := &MessageError{s.messageOf(e), errTooManyLost}
+				s.count(func(report *Report) { report.add(problem) })
+			}
+			s.undone(1)
 			continue
 		}
 		if s.proofs[e.proof-1].header.IsZero() {
@@ -147,7 +174,17 @@ func (s *session) dueEntries() iter.Seq[int] {
 // prove compares the headers of the messages that are due with the recorded ones. Those that TOP does not prove are fetched, and
 // compared then.
 func (s *session) prove() error {
-	due := slices.DeleteFunc(slices.Clone(s.due), func(i int32) bool { return s.t.at(int(i)).flags&flagProven != 0 })
+	var due []int32
+	for _, i := range s.due {
+		switch e := s.t.at(int(i)); {
+		case e.flags&flagProven != 0:
+		case s.broken[e.key()] > 0: // perhaps by TOP
+			e.flags |= flagCompare
+			s.fetch = append(s.fetch, i)
+		default:
+			due = append(due, i)
+		}
+	}
 	if len(due) == 0 {
 		return nil
 	}

@@ -132,7 +132,11 @@ func (s *session) filter(items []int32) (kept []int32, err error) {
 
 // headers asks for the headers of messages by TOP, and calls each for every one of them. err is the refusal of the server.
 func (s *session) headers(items []int32, limit int, each func(e *entry, i int32, h *headerBuffer, err error) error) error {
+	if len(items) == 0 {
+		return nil
+	}
 	s.body.progress = nil
+	s.hand = s.t.at(int(items[0]))
 	k := 0
 	for m, err := range s.c.TopAll(s.net, s.numbers(items), 0) {
 		if err != nil {
@@ -142,7 +146,6 @@ func (s *session) headers(items []int32, limit int, each func(e *entry, i int32,
 			break
 		}
 		i := items[k]
-		k++
 		err := s.body.open(m, limit)
 		if err == nil {
 			_, err = s.body.WriteTo(io.Discard)
@@ -154,7 +157,12 @@ func (s *session) headers(items []int32, limit int, each func(e *entry, i int32,
 		if err := each(s.t.at(int(i)), i, &s.body.header, err); err != nil {
 			return err
 		}
+		s.hand = nil
+		if k++; k < len(items) {
+			s.hand = s.t.at(int(items[k]))
+		}
 	}
+	s.hand = nil
 	return nil
 }
 

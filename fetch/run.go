@@ -28,6 +28,7 @@ type run struct {
 	left    map[Key]struct{} // not to be asked for again in this run
 	unnamed int              // messages left by this session that have no Key, or that are not in left
 	broken  map[Key]int      // how often the connection was lost at a message
+	aside   bool             // a connection was lost: the messages at which that happened wait for a session that ends well
 	limit   int              // messages a session after a connection was lost, 0 if unlimited
 	lostAt  int              // the least number of messages after which a connection was lost, 0 if there were too few
 	agreed  bool             // Policy.AllNew was followed

@@ -403,3 +403,67 @@ func TestInterruptWhileWaiting(t *testing.T) {
 		x.delivered(1)
 	})
 }
+
+// TestDeadlyMessages loses the connection each time at some messages. The others are fetched and deleted nevertheless.
+func TestDeadlyMessages(t *testing.T) {
+	deadly := func(commands ...string) func(int, string) *response {
+		return func(_ int, line string) *response {
+			if slices.Contains(commands, line) {
+				return &response{hangUp: true}
+			}
+			return nil
+		}
+	}
+	t.Run("two by RETR", func(t *testing.T) {
+		x := newFixture(t, mails(6)...)
+		x.Policy.Delete = true
+		x.drop.hook = deadly("RETR 1", "RETR 2")
+		if report := x.run(ErrIncomplete); report.Left != 2 {
+			t.Errorf("%+v", report)
+		}
+		x.delivered(3, 4, 5, 6)
+		x.left(1, 2)
+		x.drop.set(newMail(1), newMail(2), newMail(7))
+		x.run(ErrIncomplete)
+		x.delivered(3, 4, 5, 6, 7)
+		x.left(1, 2)
+	})
+	t.Run("two by TOP for a filter", func(t *testing.T) {
+		x := newFixture(t, mails(6)...)
+		x.Policy.Filter = func(_ context.Context, c Candidate) (Action, error) {
+			if c.Number == 6 {
+				return ActionSkip, nil
+			}
+			return ActionFetch, nil
+		}
+		x.drop.hook = deadly("TOP 2 0", "TOP 4 0")
+		if report := x.run(ErrIncomplete); report.Left != 2 || report.Skipped != 1 {
+			t.Errorf("%+v", report)
+		}
+		x.delivered(1, 3, 5)
+	})
+	t.Run("TOP of a proof", func(t *testing.T) {
+		x := newFixture(t, mails(3)...)
+		x.run(nil)
+		x.drop.set(mails(6)...)
+		x.Policy.Delete = true
+		x.drop.hook = deadly("TOP 1 0")
+		x.run(nil)
+		x.delivered(upTo(6)...)
+		x.left()
+	})
+	t.Run("TOP and RETR of a proof", func(t *testing.T) {
+		x := newFixture(t, mails(3)...)
+		x.run(nil)
+		x.drop.set(mails(6)...)
+		x.Policy.Delete = true
+		x.drop.hook = deadly("TOP 1 0", "RETR 1")
+		for range 2 {
+			if report := x.run(ErrIncomplete); report.Undone != 1 || len(report.Problems) != 1 {
+				t.Errorf("%+v", report)
+			}
+			x.delivered(upTo(6)...)
+			x.left(1)
+		}
+	})
+}

@@ -28,6 +28,7 @@ type session struct {
 	received int          // messages received
 	hand     *entry       // the message that is being received
 
+	waiting  bool // messages wait because run.aside is set
 	progress bool // a batch is done, or a deletion confirmed
 	more     bool // another session is to do the rest
 	stopped  bool // something was left undone because the run must end
@@ -83,6 +84,9 @@ func (s *session) converse() error {
 	if err := s.remove(); err != nil {
 		s.interrupted(err)
 		return err
+	}
+	if s.waiting { // the next session tries them
+		s.aside, s.progress = false, true
 	}
 	return nil
 }
@@ -141,6 +145,7 @@ func (s *session) interrupted(err error) {
 	}
 	if s.hand != nil {
 		s.broken[s.hand.key()]++
+		s.aside = true
 	}
 	switch {
 	case !s.f.Policy.deletes():
