@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -96,7 +97,10 @@ func (s *session) matchHeaders() error {
 		if len(records) == 0 {
 			return nil
 		}
-		r := records[0]
+		// Of messages with the same header, one may be refused and another delivered: the size tells them apart.
+		k := max(0, slices.IndexFunc(records, func(r Record) bool { return r.Size == e.size }))
+		r := records[k]
+		records[k] = records[0]
 		known[digest] = records[1:]
 		if r.Key != e.key() {
 			moved[r.Key] = true

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -309,6 +310,30 @@ func TestAllNewMatch(t *testing.T) {
 }
 
 // TestAllNewMatchSizes finds messages whose sizes alone have changed.
+// TestAllNewMatchRefused matches messages with the same header. The one that was refused must not pass for the delivered one.
+func TestAllNewMatchRefused(t *testing.T) {
+	header := "Subject: cron\r\n\r\n"
+	refused, delivered := mail{uid: "a", text: header + "short\r\n"}, mail{uid: "b", text: header + "longer\r\n"}
+	for range 10 { // the Store has no order
+		x := newFixture(t, refused, delivered, newMail(1))
+		x.sink.stage = func(m Message) error {
+			if m.Key.UID == "a" {
+				return Never(errors.New("no"))
+			}
+			return nil
+		}
+		x.run(ErrIncomplete)
+		refused.uid, delivered.uid = "c", "d"
+		x.drop.set(delivered, refused, mail{uid: "e", text: newMail(1).text})
+		x.Policy = Policy{Delete: true, AllNew: AllNewMatch}
+		x.run(nil)
+		if left := x.drop.left(); !slices.Equal(left, []string{"c"}) {
+			t.Fatalf("on the server: %q", left)
+		}
+		refused.uid, delivered.uid = "a", "b"
+	}
+}
+
 func TestAllNewMatchSizes(t *testing.T) {
 	x := newFixture(t, mails(30)...)
 	x.run(nil)
