@@ -289,7 +289,7 @@ func TestAbandonedListingIsCollected(t *testing.T) {
 			}
 			t.Run(how+"/"+ended, func(t *testing.T) {
 				session, listing := func() (weak.Pointer[Client], weak.Pointer[Listing[UID]]) {
-					c, l := listingFromMemory(t, ctx, 20_000)
+					c, l := listingFromMemory(t, ctx, 6000)
 					abandon(t, c, l)
 					end(t, c)
 					return weak.Make(c), weak.Make(l)

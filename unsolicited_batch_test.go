@@ -86,7 +86,7 @@ var batchModes = map[string]struct {
 // eachPause calls test for the loops of RetrAll and TopAll in each mode, over messages. At one of them the body of the
 // loop pauses for so long that the server sends unsolicited data.
 func eachPause(t *testing.T, noise string, hangs bool, test func(t *testing.T, c *Client, run func(each func(m *Message, err error) bool), pausesAt int)) {
-	const messages = 300
+	const messages = 150
 	for mode, m := range batchModes {
 		for _, verb := range []string{"RETR", "TOP"} {
 			for _, at := range []int{1, 3, 40, messages - 1, messages} {
@@ -132,14 +132,14 @@ func TestUnsolicitedWithinABatch(t *testing.T) {
 					failed = err
 					return false
 				}
-				if m.Number != next && m.Number < 300 {
+				if m.Number != next && m.Number < 150 {
 					t.Errorf("message %d, want %d", m.Number, next)
 				}
 				next++
 				readAll(t, m, nil, idlerMessage(m.Number))
 				return true
 			})
-			if next != 301 {
+			if next != 151 {
 				t.Errorf("%d messages", next-1)
 			}
 			if isSurplus(failed) {
@@ -174,7 +174,7 @@ func TestLastLineWithinABatch(t *testing.T) {
 				read++
 				return true
 			})
-			if failed == nil && at == 300 { // found by the next command
+			if failed == nil && at == 150 { // found by the next command
 				failed = c.Noop(background)
 			}
 			if !isSurplus(failed) {
