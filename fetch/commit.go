@@ -13,6 +13,8 @@ type batch struct {
 	refused   []staged // by Stage, for good
 	octets    int64
 	done      chan struct{} // closed when the batch is committed
+
+	discardedOctets int64
 }
 
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
@@ -71,8 +73,13 @@ func (c *committer) refuse(r Record, m Message, err error) {
 	c.batch.refused = append(c.batch.refused, staged{record: r, message: m, err: err})
 }
 
+// discard adds the message in hand to those to be discarded. They take files and memory, so they are as limited as a batch.
 func (c *committer) discard(name string) {
 	c.batch.discarded = append(c.batch.discarded, Record{Name: name})
+	c.batch.discardedOctets += c.s.body.octets
+	if len(c.batch.discarded) >= orDefault(c.s.f.BatchMessages, 64) || c.batch.discardedOctets >= orDefault(c.s.f.BatchOctets, 4<<20) {
+		c.send()
+	}
 }
 
 // send hands the batch to the goroutine. It waits for the batch before the last.

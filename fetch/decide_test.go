@@ -398,3 +398,27 @@ func TestPlan(t *testing.T) {
 		t.Errorf("the session after Plan: %v", err)
 	}
 }
+
+// TestComparedMessages deletes messages that were fetched to compare them. They do not stay staged until the end of the session.
+func TestComparedMessages(t *testing.T) {
+	x := newFixture(t, mails(1000)...)
+	x.run(nil)
+	x.drop.hook = func(_ int, line string) *response {
+		if strings.HasPrefix(line, "TOP ") {
+			return negative("no TOP")
+		}
+		return nil
+	}
+	most := 0
+	x.sink.stage = func(m Message) error {
+		most = max(most, len(x.sink.staged))
+		return nil
+	}
+	x.Policy.Delete = true
+	if report := x.run(nil); report.Deleted != 1000 {
+		t.Errorf("%+v", report)
+	}
+	if most > 3*64 {
+		t.Errorf("%d messages were staged at a time", most)
+	}
+}
