@@ -51,13 +51,9 @@ func (s *session) readUIDL(ctx context.Context) error {
 	return err
 }
 
-// readLIST reads the sizes into the table. A message that is in one listing only remains without a size, or is not fetched.
+// readLIST calls each for every message of the scan listing.
 func (s *session) readLIST(ctx context.Context, each func(number int, size int64)) error {
 	l, err := s.c.List(ctx)
-	if isServerError(err) {
-		s.log.Warn("no scan listing", "err", err)
-		return nil
-	}
 	if err != nil {
 		return err
 	}
@@ -79,6 +75,16 @@ func (s *session) readLIST(ctx context.Context, each func(number int, size int64
 			each(number, size)
 			return true
 		})
+	}
+	return err
+}
+
+// readSizes reads the sizes into the table. A message that is in one listing only remains without a size, or is not fetched.
+func (s *session) readSizes(ctx context.Context) error {
+	err := s.readLIST(ctx, s.setSize)
+	if isServerError(err) {
+		s.log.Warn("no scan listing", "err", err)
+		return nil
 	}
 	return err
 }

@@ -36,7 +36,7 @@ func (s *session) match() error {
 	if s.sized {
 		listed <- nil
 	} else {
-		go func() { listed <- s.readLIST(ctx, s.setSize) }() // the Store takes its time too
+		go func() { listed <- s.readSizes(ctx) }() // the Store takes its time too
 	}
 	m := &matcher{s: s, now: s.now(), adopt: map[int]Record{}, odd: map[string][]Record{}}
 	s.t.indexUIDs()

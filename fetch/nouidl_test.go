@@ -77,6 +77,23 @@ func TestNoUIDLNoTOP(t *testing.T) {
 	x.left(2)
 }
 
+// TestNoUIDLNoLIST has a server that refuses every listing. It does not pass for one without messages.
+func TestNoUIDLNoLIST(t *testing.T) {
+	x := newFixture(t, mails(3)...)
+	x.Policy.Delete = true
+	x.drop.withoutUIDL(on("LIST", negative("not now")))
+	x.run(ErrServer)
+	x.drop.withoutUIDL(func(session int, line string) *response {
+		if line == "LIST" && session%2 == 1 {
+			return negative("not now")
+		}
+		return nil
+	})
+	x.run(nil)
+	x.delivered(1, 2, 3)
+	x.left()
+}
+
 // TestUIDLRefusedForNow has a server with UIDL that refuses it once.
 func TestUIDLRefusedForNow(t *testing.T) {
 	x := newFixture(t, mails(3)...)
