@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// How many new messages it takes until checkAllNew looks at them: by their sizes, or because they replace as many others.
+// The numbers of new messages from which on checkAllNew compares them with the known ones, or only counts them.
 const (
 	fewNew  = 3
 	manyNew = 20
@@ -35,8 +35,7 @@ func (s *session) checkAllNew() error {
 	return nil
 }
 
-// looksAllNew reports whether the messages that look new are probably known: if none is known, but most have the size of one that
-// is known, or they are as many as those that have vanished; or if nearly all known unique-ids have other sizes.
+// looksAllNew reports whether the messages that look new are probably known, under other unique-ids or with other sizes.
 func (s *session) looksAllNew() (bool, error) {
 	m := s.m
 	if m.reused >= manyNew && m.reused > 9*m.matched {
@@ -45,28 +44,75 @@ func (s *session) looksAllNew() (bool, error) {
 	if m.known == 0 || m.matched > 0 || s.t.n-m.reused < fewNew {
 		return false, nil
 	}
-	sizes := make(map[int64]int)
-	live := 0
+	k := knownMessages{sizes: make(map[int64]int), headers: make(map[Digest]struct{})}
 	for r, err := range s.f.Store.Load(s.quit) {
 		if err != nil {
 			return false, storeError(err)
 		}
-		sizes[r.Size]++
-		if r.Gone.IsZero() {
-			live++
-		}
+		k.add(r)
 	}
-	if live >= manyNew && s.t.n >= live*9/10 {
+	// If messages are deleted at once, records remain only after a QUIT that was not answered, and say nothing.
+	if n := s.t.n; !s.f.Policy.Delete && k.live >= manyNew && n >= k.live*9/10 && n <= k.live*5/4 {
 		return true, nil
 	}
-	same := 0
-	for i := range s.t.n {
-		if size := s.t.at(i).size; size >= 0 && sizes[size] > 0 {
-			sizes[size]--
-			same++
+	if len(k.headers) > 0 {
+		found, asked, err := s.sampleHeaders(k.headers)
+		if err != nil || asked > 0 {
+			return 2*found >= max(1, asked), err
 		}
 	}
-	return same >= s.t.n*3/4, nil
+	return s.sizesAgree(k.sizes), nil
+}
+
+// knownMessages is what the Store knows of all messages.
+type knownMessages struct {
+	live    int // in the last listing
+	sizes   map[int64]int
+	headers map[Digest]struct{}
+}
+
+func (k *knownMessages) add(r Record) {
+	if r.Gone.IsZero() {
+		k.live++
+	}
+	k.sizes[r.Size]++
+	if !r.Header.IsZero() {
+		k.headers[r.Header] = struct{}{}
+	}
+}
+
+// sampleHeaders asks for the headers of some messages, and returns how many of them are known.
+func (s *session) sampleHeaders(known map[Digest]struct{}) (found, asked int, err error) {
+	items := make([]int32, s.t.n)
+	for i := range items {
+		items[i] = int32(i)
+	}
+	sample, _ := split(items, sampleSize)
+	err = s.headers(sample, maxDigested, func(_ *entry, _ int32, h *headerBuffer, err error) error {
+		if err != nil {
+			return nil
+		}
+		asked++
+		if _, ok := known[h.digest()]; ok {
+			found++
+		}
+		return nil
+	})
+	return found, asked, err
+}
+
+// sizesAgree reports whether most messages have the size of one that is known, and their sizes differ enough to mean something.
+func (s *session) sizesAgree(known map[int64]int) bool {
+	same := 0
+	different := make(map[int64]struct{})
+	for i := range s.t.n {
+		if size := s.t.at(i).size; size >= 0 && known[size] > 0 {
+			known[size]--
+			same++
+			different[size] = struct{}{}
+		}
+	}
+	return same >= s.t.n*3/4 && len(different) > same/2
 }
 
 // matchHeaders finds known messages by the digests of their headers, and gives their records the new keys.

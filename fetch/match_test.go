@@ -258,6 +258,7 @@ func TestAllNew(t *testing.T) {
 		{"other sizes too", resized, ErrAllNew},
 		{"other sizes too, fewer", resized[:10], nil},
 		{"other sizes only", onlyResized, ErrAllNew},
+		{"other messages of the same sizes", otherSubjects(30)[:19], nil},
 		{"one is known", append(renamed[1:], newMail(1)), nil},
 		{"none", nil, nil},
 	} {
@@ -281,6 +282,63 @@ func TestAllNew(t *testing.T) {
 			x.Policy.AllNew = AllNewStop
 			x.run(nil)
 		})
+	}
+}
+
+// otherSubjects returns other messages of the same sizes, with other unique-ids.
+func otherSubjects(n int) []mail {
+	list := mails(n)
+	for i := range list {
+		list[i].uid = fmt.Sprint("other", i)
+		list[i].text = strings.Replace(list[i].text, "Subject", "Comment", 1)
+	}
+	return list
+}
+
+// TestAllNewWithoutHeaders has records without digests, or a server without TOP: only the sizes are left to compare.
+func TestAllNewWithoutHeaders(t *testing.T) {
+	same := mails(10)
+	for i := range same {
+		same[i].text = newMail(1).text
+	}
+	for _, list := range [][]mail{otherSubjects(10), same} {
+		x := newFixture(t)
+		for n := 1; n <= 10; n++ {
+			size := int64(len(newMail(n).text))
+			if len(list[0].text) == len(list[1].text) {
+				size = int64(len(list[0].text))
+			}
+			x.store.Put(t.Context(), Record{Key: Key{UID: fmt.Sprint("old", n)}, State: Done, Size: size, Header: Digest{byte(n)}})
+		}
+		x.drop.set(list...)
+		x.drop.hook = func(_ int, line string) *response {
+			if strings.HasPrefix(line, "TOP") {
+				return negative("unknown command")
+			}
+			return nil
+		}
+		if len(list[0].text) != len(list[1].text) {
+			x.run(ErrAllNew)
+		} else { // all of one size, which says nothing
+			x.run(nil)
+		}
+	}
+}
+
+// TestDeletedAndQuitUnanswered has as many new messages after a QUIT that was not answered as were deleted by it.
+func TestDeletedAndQuitUnanswered(t *testing.T) {
+	x := newFixture(t, mails(30)...)
+	x.Policy.Delete = true
+	x.Retry.Attempts = -1
+	x.drop.hook = func(session int, line string) *response {
+		if session == 1 && line == "QUIT" {
+			return &response{hangUp: true, after: func() { x.drop.set(otherSubjects(30)...) }}
+		}
+		return nil
+	}
+	x.run(ErrServer)
+	if report := x.run(nil); report.Fetched != 30 || report.Deleted != 30 {
+		t.Errorf("%+v", report)
 	}
 }
 

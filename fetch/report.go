@@ -10,7 +10,7 @@ import (
 var (
 	// ErrIncomplete reports that the run came to its end, but that some messages were refused or left: by the server, or by the
 	// Sink. Exit status 1.
-	ErrIncomplete = errors.New("some messages were not fetched")
+	ErrIncomplete = errors.New("some messages were refused or left")
 
 	// ErrAllNew reports that all unique-ids are new at once: see Policy.AllNew. Nothing was fetched. Exit status 1.
 	ErrAllNew = errors.New("all unique-ids are new, as after a migration of the server")

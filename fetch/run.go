@@ -142,14 +142,15 @@ func (r *run) verdict(err error) error {
 func (r *run) result() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n := r.report.Left + r.report.Refused + r.report.Undone; n > 0 {
-		cause := fmt.Errorf("%d of them", n)
-		if len(r.report.Problems) > 0 {
-			cause = r.report.Problems[0]
-		}
-		return of(ErrIncomplete, cause)
+	report := &r.report
+	if report.Left+report.Refused+report.Undone == 0 {
+		return nil
 	}
-	return nil
+	cause := fmt.Errorf("%d refused, %d left, %d not deleted", report.Refused, report.Left, report.Undone)
+	if len(report.Problems) > 0 {
+		cause = fmt.Errorf("%w; first: %w", cause, report.Problems[0])
+	}
+	return of(ErrIncomplete, cause)
 }
 
 func (r *run) now() time.Time {
