@@ -151,6 +151,7 @@ func (s *session) wantsDeleted(e *entry, over bool) bool {
 func (s *session) dueEntries() iter.Seq[int] {
 	return func(yield func(int) bool) {
 		over := s.overLimit(func(*entry) bool { return false })
+		partly := s.partlyDelivered()
 		for i := range s.t.n {
 			e := s.t.at(i)
 			due := false
@@ -164,11 +165,31 @@ func (s *session) dueEntries() iter.Seq[int] {
 				due = e.flags&flagHeader == 0 && s.wantsDeleted(e, over > 0)
 				over--
 			}
+			if due && partly[e.uid] && e.status != statusDropped {
+				continue
+			}
 			if due && !yield(i) {
 				return
 			}
 		}
 	}
+}
+
+// partlyDelivered returns the unique-ids that several messages share of which not all are delivered. None of these is deleted:
+// if the outcome of QUIT remained unknown, the next session would take an undelivered one for the one that was deleted.
+func (s *session) partlyDelivered() map[string]bool {
+	partly := make(map[string]bool)
+	for uid, entries := range s.t.twins {
+		for _, i := range entries {
+			switch e := s.t.at(int(i)); e.status {
+			case statusNew, statusHeader, statusRefused:
+				partly[uid] = true
+			case statusFetched:
+				partly[uid] = partly[uid] || e.flags&flagHeader != 0
+			}
+		}
+	}
+	return partly
 }
 
 // prove compares the headers of the messages that are due with the recorded ones. Those that TOP does not prove are fetched, and

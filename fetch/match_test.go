@@ -103,6 +103,37 @@ func TestIdenticalTwins(t *testing.T) {
 	x.left()
 }
 
+// TestTwinsPartlyDelivered deletes messages that share a unique-id, of which one fits in the first run, where the response to QUIT is
+// lost. The other must not be taken for it.
+func TestTwinsPartlyDelivered(t *testing.T) {
+	for _, uidl := range []bool{true, false} {
+		header := "Subject: cron\r\n\r\n"
+		twins := []mail{{uid: "twin", text: header + "disk 1\r\n"}, {uid: "twin", text: header + "disk 2\r\n"}}
+		x := newFixture(t, twins...)
+		hook := func(session int, line string) *response {
+			if session == 1 && line == "QUIT" {
+				return &response{text: "\r\n", hangUp: true, after: func() {
+					if len(x.drop.sent("DELE")) > 0 {
+						x.drop.set(twins[1])
+					}
+				}}
+			}
+			return nil
+		}
+		if x.drop.hook = hook; !uidl {
+			x.drop.withoutUIDL(hook)
+		}
+		x.Policy = Policy{Delete: true, MaxMessages: 1}
+		for range 2 {
+			x.run(nil)
+		}
+		if texts := x.sink.texts(); len(texts) != 2 {
+			t.Errorf("delivered %q", texts)
+		}
+		x.left()
+	}
+}
+
 func TestOrderChanges(t *testing.T) {
 	x := newFixture(t, mails(30)...)
 	x.run(nil)
