@@ -202,7 +202,7 @@ func readProviders(path string) (providers []fleet.Provider, err error) {
 	defer f.Close()
 	err = readCSV(f, func(line int, fields []string) error {
 		if len(fields) < 3 {
-			return errors.New("want NAME,LIMIT,HOST...")
+			return errors.New("want NAME, LIMIT and at least one HOST")
 		}
 		limit, err := strconv.Atoi(fields[1])
 		if err != nil || limit < 1 {
