@@ -11,14 +11,15 @@ import (
 	"strings"
 )
 
-// Login authenticates with the first method that applies: APOP, if the greeting carried a challenge; otherwise USER and
-// PASS over TLS, which is started with STLS if the server lists that, or AUTH PLAIN if the server lists that but not
-// USER. If the connection cannot be encrypted, Login returns [ErrInsecureLogin] and sends no password, unless
-// Options.AllowInsecureLogin is set. No other command is sent in between.
+// Login authenticates with the first method that applies: APOP, if the greeting carried a challenge; otherwise USER
+// and PASS over TLS, which is started with STLS if the server lists it; or AUTH PLAIN, also over TLS, if the server
+// lists PLAIN but not USER. If the connection cannot be encrypted, Login returns [ErrInsecureLogin] and sends no
+// password, unless Options.AllowInsecureLogin is set. No command of another call is sent in between.
 //
-// A challenge without "@", or with a blank in it, may not be an APOP timestamp. It is tried only if the connection is
-// not encrypted and STLS is not listed, and if the server answers -ERR the other methods are tried. Any other refusal
-// is final. The error wraps every refusal, the final one first. A challenge that came before STLS is discarded.
+// A challenge without "@", or with a blank in it, is perhaps not an APOP timestamp. APOP is then tried only if the
+// connection is not encrypted and STLS is not listed, and if the server answers -ERR, the other methods follow. Any
+// other refusal is final. The error wraps every refusal, the final one first. A challenge that came before STLS is
+// discarded.
 func (c *Client) Login(ctx context.Context, user, password string) error {
 	if err := checkText("login", user, password); err != nil {
 		return c.s.refused(ctx, err)

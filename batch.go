@@ -31,10 +31,11 @@ const idleAfter = time.Second
 // RetrAll retrieves messages in the given order, pipelining the commands if the server advertises PIPELINING (RFC 2449, section
 // 6.6).
 //
-// Each Message is non-nil and valid until the next iteration, which discards what is left unread. If the server refuses a
-// message, it is still yielded with a nil error, and its Read returns the [*ServerError]. A non-nil error ends the loop: the
-// session is closed, or a number is less than 1 and nothing was sent. Breaking out of the loop leaves the session usable. Other
-// commands wait for the loop to end, so delete afterwards, with [Client.DeleAll].
+// Each Message is non-nil and valid until the next iteration, which discards what is left unread. If the server
+// refuses a message, it is still yielded with a nil error, and its Read returns the [*ServerError]. A non-nil error
+// ends the loop. It means that the session is closed or, if a number is less than 1, that nothing was sent. Breaking
+// out of the loop leaves the session usable. Other commands wait for the loop to end, so delete afterwards, with
+// [Client.DeleAll].
 func (c *Client) RetrAll(ctx context.Context, numbers []int) iter.Seq2[*Message, error] {
 	return c.messages(ctx, "RETR", numbers, func(n int) string { return "RETR " + strconv.Itoa(n) })
 }

@@ -13,8 +13,8 @@ const (
 	maxListOctets   = 64 << 10
 )
 
-// Capabilities is the response to CAPA (RFC 2449): the parameters of each capability by its name, in upper case.
-// Parameters are in order, and nil if a capability is listed without parameters.
+// Capabilities is the response to CAPA (RFC 2449). It maps the name of each capability, in upper case, to its
+// parameters in the order listed, or to nil if the capability is listed without parameters.
 type Capabilities map[string][]string
 
 // Has reports whether a capability is listed. The name is matched case-insensitively.

@@ -28,15 +28,15 @@ var (
 	// ErrTooManyEntries is returned if a listing exceeds Options.MaxEntries. The session is closed.
 	ErrTooManyEntries = errors.New("pop3: too many entries")
 
-	// ErrBusy is returned if an open response has not been read for Options.StallTimeout. It is an ErrNotSent too.
+	// ErrBusy is returned if an open response has not been read for Options.StallTimeout. It also matches ErrNotSent.
 	ErrBusy = errors.New("pop3: session busy")
 
-	// ErrClosed is returned if the session, or the message, is closed. It matches net.ErrClosed too.
+	// ErrClosed is returned if the session, or the message, is closed. It also matches net.ErrClosed.
 	ErrClosed error = closedError{}
 
-	// ErrNotSent is matched by every error of a command of which nothing was written, so that it may safely be
-	// repeated: the argument was refused, the password would have been sent without TLS (Pass and Auth), the session
-	// was busy, or ctx was done or the session closed while the command was queued.
+	// ErrNotSent is matched by the error of a command if no part of the command was written, so that it is safe to
+	// repeat: an argument was refused, the password would have been sent without TLS (Pass and Auth), the session was
+	// busy, or ctx was done or the session closed while the command was queued.
 	ErrNotSent = errors.New("pop3: not sent")
 )
 
@@ -55,8 +55,8 @@ const (
 
 var registeredCodes = []ResponseCode{CodeInUse, CodeLoginDelay, CodeSysTemp, CodeSysPerm, CodeAuth, CodeUTF8}
 
-// Is reports whether c is parent or a level below it: "IN-USE/OTHER" is IN-USE. Clients ignore the levels that they do
-// not know (RFC 2449, section 8).
+// Is reports whether c is parent or a level below it, as "IN-USE/OTHER" is below "IN-USE". A client ignores levels
+// that it does not know (RFC 2449, section 8).
 func (c ResponseCode) Is(parent ResponseCode) bool {
 	n := len(parent)
 	return len(c) >= n && strings.EqualFold(string(c[:n]), string(parent)) && (len(c) == n || n > 0 && c[n] == '/')
@@ -85,8 +85,8 @@ func (e *ServerError) Error() string {
 	return errorText(e.Command, text)
 }
 
-// Temporary reports whether the same command may succeed later: IN-USE, LOGIN-DELAY, SYS/TEMP, and the levels below
-// them.
+// Temporary reports whether the same command may succeed later: whether Code is IN-USE, LOGIN-DELAY, SYS/TEMP, or a
+// level below one of them.
 func (e *ServerError) Temporary() bool {
 	return e.Code.Is(CodeInUse) || e.Code.Is(CodeLoginDelay) || e.Code.Is(CodeSysTemp)
 }

@@ -242,8 +242,8 @@ func (l *Listing[T]) Err() error {
 }
 
 // Stop ends the listing without an error. C may deliver at most one more entry. Stop does not block and may be called
-// at any time, from any goroutine; a loop over All that waits for the server ends. The rest of the response is
-// discarded when the next command needs the connection.
+// at any time, from any goroutine. It also ends a loop over All that is waiting for the server. The rest of the
+// response is discarded when the next command needs the connection.
 func (l *Listing[T]) Stop() { l.end(nil) }
 
 // end stops the delivery.

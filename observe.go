@@ -10,8 +10,8 @@ import (
 // An Event describes one command and its response, for [Options.Observe]. A batch causes an event for each of its
 // commands. A time is zero if the command did not get that far.
 type Event struct {
-	// Verb is the command, such as "RETR", and "" for the greeting. The only argument shown is Number, so that an event
-	// contains no secret.
+	// Verb is the name of the command, such as "RETR", or "" for the greeting. Of the arguments, only Number is
+	// shown, so that an event contains no secret.
 	Verb string
 	// Number is the message number that the command names, or 0.
 	Number int

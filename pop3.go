@@ -29,8 +29,8 @@ type Options struct {
 	// negative value means no limit.
 	Timeout time.Duration
 
-	// StallTimeout is how long an open [Message] or batch may go unread while other commands wait, before they fail
-	// with [ErrBusy]. Zero means five seconds; a negative value means no limit.
+	// StallTimeout is how long other commands wait for an open [Message] or batch that is not being read, before they
+	// fail with [ErrBusy]. Zero means five seconds; a negative value means no limit.
 	StallTimeout time.Duration
 
 	// AllowInsecureLogin permits sending a password over a connection that is not encrypted.
@@ -53,9 +53,8 @@ type Options struct {
 	// nothing is logged. It is called while a command is in progress and must not call methods of the Client.
 	Logger *slog.Logger
 
-	// Observe is called once for each command, when the command and its response are over: for metrics and traces. If
-	// nil, nothing is observed. It may be called by several goroutines at once, and must not call methods of the
-	// Client.
+	// Observe is called once for each command, after the end of its response, for metrics and traces. If nil, nothing
+	// is observed. It may be called by several goroutines at once, and must not call methods of the Client.
 	Observe func(ctx context.Context, e Event)
 
 	// DebugWriter receives a transcript of the session, one line per Write, prefixed "C: " or "S: ". Secrets are
@@ -64,8 +63,8 @@ type Options struct {
 	DebugWriter io.Writer
 }
 
-// Dialer connects to a server. *net.Dialer implements it. So do the dialers of golang.org/x/net/proxy, but their
-// functions return a proxy.Dialer, which has to be asserted: dialer.(proxy.ContextDialer).
+// Dialer connects to a server. *net.Dialer implements it. So do the dialers of golang.org/x/net/proxy, but that
+// package returns them as a proxy.Dialer, which needs a type assertion: dialer.(proxy.ContextDialer).
 type Dialer interface {
 	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -391,7 +390,7 @@ func (c *Client) Rset(ctx context.Context) error {
 }
 
 // Cmd sends a command with a single-line response and returns the text after +OK. STLS and AUTH are refused: use
-// [Client.StartTLS] and [Client.Auth]. PASS is refused like in [Client.Pass].
+// [Client.StartTLS] and [Client.Auth]. PASS is refused if [Client.Pass] would refuse it.
 func (c *Client) Cmd(ctx context.Context, command string, args ...string) (text string, err error) {
 	line, err := commandLine(command, args)
 	if err != nil {
@@ -468,12 +467,11 @@ func checkNumber(command string, number int) error {
 func invalidNumber(n int) string { return fmt.Sprintf("invalid message number %d", n) }
 
 // Quit commits the deletions (the UPDATE state of RFC 1939) and closes the session. It returns nil if the deletions
-// were committed and a [*ServerError] if the server kept some of the messages. After any other error the outcome is
-// unknown, unless it matches
-// [ErrNotSent]: then QUIT was not sent, and nothing was deleted.
+// were committed and a [*ServerError] if the server kept some of the messages. If the error matches [ErrNotSent], QUIT
+// was not sent and nothing was deleted. After any other error the outcome is unknown.
 //
-// If ctx is done while Quit is queued, QUIT is not sent and the session remains usable. Quit may have discarded the
-// rest of a [Message] or batch that had not been read for Options.StallTimeout by then.
+// If ctx is done while Quit is queued, QUIT is not sent and the session remains usable. By then, however, Quit may
+// have discarded the rest of a [Message] or batch that had not been read for Options.StallTimeout.
 func (c *Client) Quit(ctx context.Context) error {
 	h := &lease{ctx: ctx, name: "QUIT", quit: true}
 	if err := c.s.acquire(h); err != nil {
@@ -492,6 +490,6 @@ func (c *Client) Quit(ctx context.Context) error {
 	return err
 }
 
-// Close closes the connection without sending QUIT, which discards pending deletions. It does not wait for the server,
-// may be called from any goroutine, and more than once. Calls in progress return [ErrClosed].
+// Close closes the connection without sending QUIT, which discards pending deletions. It does not wait for the
+// server. It may be called from any goroutine, and more than once. Calls in progress return [ErrClosed].
 func (c *Client) Close() error { return c.s.close() }

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// SASL is the client's side of an authentication exchange (RFC 5034). It has the shape of github.com/emersion/go-sasl's
-// Client: every mechanism of that module fits.
+// SASL is the client's side of an authentication exchange (RFC 5034). It has the same methods as the Client interface
+// of github.com/emersion/go-sasl, so every client mechanism of that module implements it.
 //
 // A mechanism may have another method, Done() bool. If it returns false when the server reports success, the exchange
 // is not complete: with SCRAM, the server has not proved that it knows the secret. Auth then fails and closes the

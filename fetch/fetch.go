@@ -22,9 +22,9 @@
 //
 // # Guarantee
 //
-// If the Sink has two phases, as [Maildir] does, no message is lost and none is delivered twice, no matter when the process is
-// killed or the power fails, as long as the file system keeps what fsync promised. Run the Fetcher again, and it continues.
-// Messages are handled in batches of at most 64 messages or 4 MiB, in this order:
+// If the Sink has two phases, as [Maildir] does, no message is lost and none is delivered twice, no matter when the
+// process is killed or the power fails, provided that the file system keeps what was synced with fsync. Run the
+// Fetcher again, and it continues. Messages are handled in batches of at most 64 messages or 4 MiB, in this order:
 //
 //  1. stage each message where no reader looks, and sync it;
 //  2. sync the folder that the messages were staged in;
@@ -35,13 +35,13 @@
 //  7. delete messages from the server according to the Policy, and quit. Records of deleted messages are removed after the server has
 //     confirmed the QUIT.
 //
-// Each run first settles the intents that an earlier run left without a result, before it connects.
+// Before it connects, each run settles the intents that an earlier run recorded but did not finish.
 //
-// A message that was not fetched in the same session is deleted only if it is proven to be the recorded one, by its size and by a
-// digest of its header.
+// A message that was fetched in an earlier session is deleted only if its size and a digest of its header prove that
+// it is the recorded one; but see Policy.DeleteUnproven.
 //
 // The guarantee does not cover a disk that loses confirmed writes, a server that gives a message two unique-ids, a
-// Store that was deleted or restored from a backup, and Sinks with one phase: those of [Deliver] receive a message
+// Store that was deleted or restored from a backup, or a Sink with one phase: that of [Deliver] receives a message
 // again if the process dies after the delivery and before the Store has recorded it.
 package fetch
 
@@ -56,8 +56,8 @@ import (
 // A Fetcher fetches the new messages of one maildrop. Dial, Store, and Sink are required. The fields must not change
 // while Run or Plan is running.
 type Fetcher struct {
-	// Account names the maildrop, such as joe@pop.example.org. It keeps apart the staged files of accounts that share a target,
-	// so it must not change from run to run.
+	// Account names the maildrop, such as joe@pop.example.org. It distinguishes the staged files of accounts that
+	// share a target, so it must stay the same from run to run.
 	Account string
 
 	// Dial returns a session that is logged in. Run calls it again after the connection was lost. If err is a *pop3.ServerError of
@@ -106,30 +106,31 @@ type Fetcher struct {
 // Retry configures how to connect again after a connection was lost. If the first connection of a run cannot be made,
 // Run returns at once.
 type Retry struct {
-	// Attempts is the number of attempts in a row without progress after which Run gives up. Progress is a batch that is done.
-	// If 0, it is 5; if negative, Run never connects again.
+	// Attempts is the number of attempts in a row without progress after which Run gives up. Each completed batch is
+	// progress. If 0, it is 5; if negative, Run never connects again.
 	Attempts int
 
-	// MinDelay is the delay before the first retry. It doubles up to MaxDelay, is reset by progress, and varies at random by a
-	// half. If 0, they are 1 s and 5 min. A server's LOGIN-DELAY longer than MaxDelay ends the run.
+	// MinDelay is the delay before the first retry. The delay doubles with each attempt, up to MaxDelay, and progress
+	// resets it; each delay varies at random by up to a half. If 0, MinDelay is 1 s and MaxDelay is 5 min. A server's
+	// LOGIN-DELAY longer than MaxDelay ends the run.
 	MinDelay, MaxDelay time.Duration
 }
 
 // Run fetches new messages and deletes those that are due, over as many sessions as it takes. The Report is valid with
 // any error.
 //
-// The error is nil if everything was done. Otherwise it matches, with errors.Is, one of ErrIncomplete, ErrLogin,
-// ErrServer, ErrSink, ErrStore, ErrLocked, ErrAllNew, ErrNoUIDL, and ErrInterrupted it is; it wraps the cause.
+// The error is nil if everything was done. Otherwise it wraps the cause and matches, with errors.Is, one of
+// ErrIncomplete, ErrLogin, ErrServer, ErrSink, ErrStore, ErrLocked, ErrAllNew, ErrNoUIDL, and ErrInterrupted.
 //
-// When ctx is done Run ends after the batch in hand: it commits the messages received completely, deletes the messages
+// When ctx is done, Run finishes the current batch: it commits the messages received completely, deletes the messages
 // that are due, quits, and returns ErrInterrupted, within Grace. It is safe to kill the process instead.
 func (f *Fetcher) Run(ctx context.Context) (Report, error) {
 	return f.run(ctx)
 }
 
-// Plan returns the actions of Run for each message of the maildrop, in the order of the listing, over a session of the
-// caller. It fetches nothing, deletes nothing, and does not change the Store. A Policy.Filter is not called: its
-// messages appear as ActionFetch.
+// Plan returns what Run would do with each message of the maildrop, in the order of the listing. It uses the session
+// c, which belongs to the caller. It fetches nothing, deletes nothing, and does not change the Store. A Policy.Filter
+// is not called: its messages appear as ActionFetch.
 func (f *Fetcher) Plan(ctx context.Context, c *pop3.Client) ([]Step, error) {
 	return f.plan(ctx, c)
 }

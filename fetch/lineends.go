@@ -5,8 +5,9 @@ import (
 	"io"
 )
 
-// NewLFWriter returns a writer to w that replaces each CRLF by LF. All other bytes, a bare CR included, remain as they are. Close
-// writes a CR that ended the last Write; it does not close w. The writes to w are as short as lines, so w should have a buffer.
+// NewLFWriter returns a writer to w that replaces each CRLF by LF. All other bytes, a bare CR included, remain as
+// they are. If the last Write ended with a CR, Close writes that CR; it does not close w. A write to w may be as
+// short as a line, so w should be buffered.
 func NewLFWriter(w io.Writer) io.WriteCloser { return &lfWriter{w: w} }
 
 // An lfWriter writes to w with LF in place of each CRLF. All other bytes, a bare CR included, remain as they are.

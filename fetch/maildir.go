@@ -16,9 +16,9 @@ import (
 	"strings"
 )
 
-// A Maildir is a Sink that writes each message to a file of a Maildir, which several accounts and other programs may share: to tmp
-// first, and then renamed into new. The names of the files have the usual form, time.unique.host; of the unique-id they contain
-// only Key.Digest. The files have mode 0600.
+// A Maildir is a Sink that writes each message to a file in the tmp folder of a Maildir, and then moves the file to
+// new. Several accounts and other programs may share the Maildir. The names of the files have the usual form,
+// time.unique.host. They do not contain the unique-id, only Key.Digest. The files have mode 0600.
 type Maildir struct {
 	// Dir is the Maildir. It is created, with cur, new, and tmp, if it does not exist. Its parent folder must exist.
 	Dir string

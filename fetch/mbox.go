@@ -12,14 +12,15 @@ import (
 	"time"
 )
 
-// An Mbox is a Sink that appends messages to an mbox file, in the mboxrd form: with LF line endings, and with a > before each line
-// that begins with any number of > and "From ", so that readers can undo it. The From_ line has the address of Return-Path, and the
-// time when the message was fetched.
+// An Mbox is a Sink that appends messages to an mbox file, in the mboxrd form: with LF line endings, and with a > put
+// before each line that begins with "From ", or with any number of > and then "From ". Readers can undo that. The
+// From_ line has the address of Return-Path, and the time when the message was fetched.
 //
-// The file is locked while it is changed, by fcntl if the system has it, and by a dot lock (Path with .lock) if the folder
-// permits one. Messages are staged in a hidden folder beside the file. The offset of each batch is recorded there before it is
-// appended, so that the next run can tell how much of it has reached the file. If another program has changed the file just there
-// between a crash and the next run, that run appends the batch again rather than lose it.
+// The file is locked while it is changed, by fcntl if the system has it, and by a dot lock (Path with .lock) if the
+// folder permits one. Messages are staged in a hidden folder beside the file. The offset of each batch is recorded
+// there before it is appended, so that the next run can tell how much of it has reached the file. If another program
+// changes the file at that offset between a crash and the next run, that run appends the batch again rather than lose
+// it.
 type Mbox struct {
 	// Path is the file. It is created with mode 0600 if it does not exist.
 	Path string

@@ -10,9 +10,10 @@ import (
 // maxMboxHeader bounds how far into a message Return-Path is looked for.
 const maxMboxHeader = 64 << 10
 
-// NewMboxWriter returns a writer of one message to w in the form of an mbox (mboxrd): a From_ line with the address of Return-Path
-// and the time t, the lines of the message with LF line endings, with a > before each that begins with any number of > and "From ",
-// and a blank line. Close ends the message; it does not close w. The writes to w are as short as lines, so w should have a buffer.
+// NewMboxWriter returns a writer of one message to w in the form of an mbox (mboxrd): a From_ line with the address
+// of Return-Path and the time t, the message, and a blank line. The lines of the message get LF line endings, and a >
+// is put before each line that begins with "From ", or with any number of > and then "From ". Close ends the message;
+// it does not close w. A write to w may be as short as a line, so w should be buffered.
 func NewMboxWriter(w io.Writer, t time.Time) io.WriteCloser { return newMboxWriter(w, t) }
 
 // An mboxWriter is the writer of NewMboxWriter.

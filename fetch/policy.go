@@ -11,15 +11,16 @@ type Policy struct {
 	// Delete deletes every message that was delivered, in the same session.
 	Delete bool
 
-	// DeleteAfter, if not 0, deletes delivered messages that were fetched longer ago than that.
+	// DeleteAfter, if not 0, is the age, counted from the time of fetching, above which delivered messages are
+	// deleted.
 	DeleteAfter time.Duration
 
 	// DeleteOver, if not 0, is the number of delivered messages that may stay on the server. The oldest in the order of the
 	// listing are deleted first.
 	DeleteOver int
 
-	// DeleteUnproven deletes messages also if their Record has no header digest to prove them by, as after an import from
-	// another program. Otherwise such messages stay on the server.
+	// DeleteUnproven also deletes messages whose identity cannot be proven because their Record has no header digest,
+	// as after an import from another program. Otherwise such messages stay on the server.
 	DeleteUnproven bool
 
 	// MaxMessages and MaxOctets, if not 0, limit the messages that a run fetches. At least one message is fetched. The
@@ -40,8 +41,9 @@ type Policy struct {
 	// AllNew is the action if all unique-ids are new at once, as after a migration of the server.
 	AllNew AllNew
 
-	// NoUIDL permits servers without UIDL also if nothing is deleted. Messages are then identified by their size and a digest of
-	// their header, which takes a TOP for each message in each session. If Delete is set, NoUIDL is not needed.
+	// NoUIDL permits servers without UIDL even if nothing is deleted. Messages are then identified by their size and
+	// a digest of their header, which takes a TOP for each message in each session. If Delete is set, NoUIDL is not
+	// needed.
 	NoUIDL bool
 }
 
@@ -66,7 +68,7 @@ const (
 	ActionDelete
 	// ActionHeader fetches the header alone: see Policy.HeaderOnly.
 	ActionHeader
-	// ActionKnown leaves a message alone that was fetched or refused before. It is a result of Plan.
+	// ActionKnown leaves alone a message that was fetched or refused before. Only Plan returns it.
 	ActionKnown
 )
 
@@ -79,14 +81,16 @@ func (a Action) String() string {
 	return "unknown"
 }
 
-// AllNew is the action if the Store knows messages and the listing has none of them, but as many others.
+// AllNew is the action if all messages look new at once, but are probably those that the Store knows, under other
+// unique-ids.
 type AllNew uint8
 
 const (
 	// AllNewStop ends the run with ErrAllNew before anything is fetched.
 	AllNewStop AllNew = iota
-	// AllNewFetch fetches them.
+	// AllNewFetch fetches all messages.
 	AllNewFetch
-	// AllNewMatch compares the digests of their headers with those in the Store, and fetches the messages that it does not find.
+	// AllNewMatch looks up the header digest of each message in the Store, and fetches only the messages that are not
+	// found.
 	AllNewMatch
 )

@@ -8,8 +8,8 @@ import (
 
 // The kinds of errors that Run returns. Compare with errors.Is. The exit statuses are used by the command.
 var (
-	// ErrIncomplete reports that the run came to its end, but that some messages were refused or left: by the server, or by the
-	// Sink. Exit status 1.
+	// ErrIncomplete reports that the run was completed, but that the server or the Sink refused some messages, or
+	// left them for a later run. Exit status 1.
 	ErrIncomplete = errors.New("some messages were refused or left")
 
 	// ErrAllNew reports that all unique-ids are new at once: see Policy.AllNew. Nothing was fetched. Exit status 1.
@@ -41,7 +41,7 @@ var (
 // A Report counts the results of a run.
 type Report struct {
 	Listed    int   // messages in the last listing
-	New       int   // of these, how many were new
+	New       int   // messages in the last listing that were new
 	Fetched   int   // messages delivered and recorded
 	Octets    int64 // in the messages delivered
 	Headers   int   // messages of which the header was delivered: see Policy.HeaderOnly
@@ -51,7 +51,7 @@ type Report struct {
 	Deleted   int   // messages whose deletion the server has confirmed
 	Undone    int   // messages that are due for deletion and still on the server
 	Sessions  int   // sessions opened
-	Recovered int   // messages of an earlier run that recovery found delivered or delivered itself
+	Recovered int   // messages of an earlier run that were found to be delivered, or were delivered by recovery
 
 	// QuitUnknown reports that the response to QUIT was lost, so that the next listing shows which messages are deleted.
 	QuitUnknown bool

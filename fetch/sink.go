@@ -10,22 +10,23 @@ import (
 // A Sink receives messages in two phases, so that a crash at any moment neither loses a message nor doubles one. A target that
 // cannot stage messages uses Deliver instead.
 //
-// For each batch a Fetcher calls Stage for every message, Sync, stores an Intent for every message, and calls Commit. Stage of the
-// next batch may run while Sync or Commit of this one is running; otherwise the methods are called one at a time. Recover is
-// called before any other method, once a run.
+// For each batch a Fetcher calls Stage for every message, Sync, stores an Intent for every message, and calls Commit.
+// Stage may be called for the next batch while Sync or Commit is still running for this one; otherwise the methods
+// are called one at a time. Recover is called once in each run, before Stage.
 type Sink interface {
 	// Target identifies the target, such as "maildir:/home/joe/Mail". Intents of another target are not given to Recover: their
 	// messages are fetched again.
 	Target() string
 
-	// Recover checks that the target can be used, settles the intents of an earlier run, and removes the messages that
-	// that run staged without an intent. It returns an Outcome for each intent; a message with OutcomeDelivered is
-	// durable.
+	// Recover checks that the target can be used, settles the intents of an earlier run, and removes the messages
+	// that such a run staged but recorded no intent for. It returns an Outcome for each intent; a message with
+	// OutcomeDelivered is durable.
 	Recover(ctx context.Context, r Recovery) ([]Outcome, error)
 
-	// Stage reads body to io.EOF and writes the message where no reader of the target looks. It returns a name that is unique
-	// in the target. If it returns an error, it leaves nothing of the message. An error of body is returned as it is, wrapped or
-	// not; any other error ends the run, unless it is marked by Later or Never.
+	// Stage reads body to io.EOF and writes the message where no reader of the target looks. It returns a name that
+	// is unique in the target. If it returns an error, it leaves nothing of the message behind. If reading body
+	// fails, Stage must return that error, wrapped or unwrapped; any other error ends the run, unless it is marked by
+	// Later or Never.
 	//
 	// body has the bytes that the server sent, with CRLF line endings. It implements io.WriterTo.
 	Stage(ctx context.Context, m Message, body io.Reader) (name string, err error)
@@ -34,10 +35,11 @@ type Sink interface {
 	// Commit, Discard, and Recover need to know, such as an offset. After an error the run discards the batch and ends.
 	Sync(ctx context.Context, staged []Record) error
 
-	// Commit makes staged messages visible in the target, in order. It returns how many of them are delivered and durable. If
-	// err is nil and n is at least 1 but fewer than all, the n messages are recorded and Commit is called again for the others.
-	// If err is marked by Later or Never, it is about the message after those n, which is discarded, and Commit is called again
-	// for those after it. Any other error ends the run, and the messages after those n are discarded.
+	// Commit makes staged messages visible in the target, in order. It returns how many of them are delivered and
+	// durable. If err is nil and n is at least 1 but fewer than all, the n messages are recorded and Commit is called
+	// again for the others. If err is marked by Later or Never, it concerns the next message after the n delivered
+	// ones: that message is discarded, and Commit is called again for the remaining ones. After any other error, all
+	// messages after the first n are discarded and the run ends.
 	Commit(ctx context.Context, staged []Record) (n int, err error)
 
 	// Discard removes messages that were staged and are not to be delivered, as far as it can. It may be called before or after
@@ -109,7 +111,8 @@ type Delivery struct {
 	// Dir is the folder of temporary files. If empty, it is os.TempDir.
 	Dir string
 
-	// Timeout, if not 0, bounds each call of Func. A call that does not return even then is abandoned, and ends the run.
+	// Timeout, if not 0, bounds the context of each call of Func. A call that does not return soon after its context
+	// is done is abandoned, and the run ends.
 	Timeout time.Duration
 
 	spool spool

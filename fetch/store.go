@@ -14,11 +14,12 @@ import (
 
 // A Store records the state of each message of one maildrop. Its methods are called by one goroutine at a time.
 //
-// Errors end the run with ErrStore. A Store that another process has open returns an error that wraps ErrLocked when it is
-// opened; one that is damaged or of a newer format returns an error and is never replaced by an empty one.
+// Errors end the run with ErrStore. Opening a Store that another process has open fails with an error that wraps
+// ErrLocked. Opening one that is damaged or has a newer format fails, too: it is never replaced by an empty one.
 type Store interface {
-	// Load yields the records that have one of the states, or all records if none is given, in any order. The strings of a
-	// Record remain valid. An error comes last. The Store is not changed while the sequence is consumed.
+	// Load yields the records that have one of the states, or all records if none is given, in any order. The strings
+	// of a Record remain valid after the iteration. An error is yielded last and ends it. The Store is not changed
+	// while the sequence is consumed.
 	Load(ctx context.Context, states ...State) iter.Seq2[Record, error]
 
 	// Put adds records, or replaces those with the same Key. On return all of them are durable; after a crash or an error
