@@ -135,6 +135,58 @@ func TestUnsolicitedBeforeACommand(t *testing.T) {
 	}
 }
 
+// TestUnsolicitedAfterSTLS has a server greet once more over TLS.
+func TestUnsolicitedAfterSTLS(t *testing.T) {
+	for name, call := range calls {
+		if name == "APOP" || name == "Login APOP" { // the challenge has been discarded
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := onScript(t, listSTLS+"S: +OK\n!tls\nS: +OK ready again\nC: "+call.line+"\nS: -ERR this one")
+				must(t, c.StartTLS(background, nil))
+				wantRefusal(t, call.do(background, c))
+			})
+		})
+	}
+}
+
+// TestUnsolicitedBetweenDeletions: a batch probes before each command also if no user code runs in between.
+func TestUnsolicitedBetweenDeletions(t *testing.T) {
+	for mode, m := range batchModes {
+		if mode == "pipelined" {
+			continue
+		}
+		t.Run(mode, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				capa := "\nC: CAPA\nS- " + strings.NewReplacer("\r", `\r`, "\n", `\n`).Replace(m.capa)
+				if mode == "NoPipelining" {
+					capa = ""
+				}
+				c := dialogue(t, &m.opts, capa+`
+					C: DELE 1
+					S: +OK
+					S: +OK deleted
+					C: DELE 2
+					S: -ERR this one
+					S: +OK deleted
+					C: DELE 3
+					S: +OK
+					S: -ERR noise
+					C: NOOP
+					S: +OK`)
+				err := c.DeleAll(background, []int{1, 2, 3})
+				wantRefusal(t, err)
+				if want := "pop3: DELE 2: -ERR this one"; err == nil || err.Error() != want {
+					t.Errorf("error %q, want %q", err, want)
+				}
+				time.Sleep(probeAfter)
+				must(t, c.Noop(background))
+			})
+		})
+	}
+}
+
 // TestUnsolicitedLastLine checks that the server's last line before a command is not taken for a refusal.
 func TestUnsolicitedLastLine(t *testing.T) {
 	for name, call := range calls {
