@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -298,6 +299,59 @@ func TestUnsolicitedOverASocket(t *testing.T) {
 			wantRefusal(t, c.Pass(background, "wrong"))
 		})
 	}
+}
+
+// TestUnsolicitedRecord: unsolicited data may have been read together with the last response, as a TLS record that follows it.
+func TestUnsolicitedRecord(t *testing.T) {
+	for name, link := range tlsLinks {
+		t.Run(name, func(t *testing.T) {
+			client, server := tcpPair(t)
+			together := &coalescing{Conn: server}
+			l := link(t, client, together)
+			for range 3 {
+				go func() {
+					together.hold()
+					answerOne(l.server, "+OK\r\n")
+					io.WriteString(l.server, "+OK 1 noise\r\n")
+					together.flush()
+				}()
+				must(t, l.c.Noop(background))
+				l.c.s.conn.idle = time.Time{} // so that it probes
+				go answerOne(l.server, "-ERR this one\r\n")
+				wantRefusal(t, l.c.Noop(background))
+			}
+		})
+	}
+}
+
+// coalescing is a connection that writes in one piece.
+type coalescing struct {
+	net.Conn
+	mu   sync.Mutex
+	held *[]byte // nil if writes are not held back
+}
+
+func (c *coalescing) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		return c.Conn.Write(p)
+	}
+	*c.held = append(*c.held, p...)
+	return len(p), nil
+}
+
+func (c *coalescing) hold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = new([]byte)
+}
+
+func (c *coalescing) flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Conn.Write(*c.held)
+	c.held = nil
 }
 
 // TestUnsolicitedWithinAuth has a slow mechanism. A success that arrives before its response does not count.

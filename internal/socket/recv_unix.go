@@ -84,13 +84,18 @@ func (r *rawConn) read(p []byte, wait bool) (int, error) {
 	return r.n, nil
 }
 
-// pending reports whether there is data that has not been read.
+// pending reports whether a Read would return at once, with data or an error.
 func (r *rawConn) pending() bool {
-	n := 0
-	r.raw.Control(func(fd uintptr) {
-		n, _, _ = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	var err error
+	closed := r.raw.Control(func(fd uintptr) {
+		for {
+			_, _, err = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			if err != syscall.EINTR {
+				return
+			}
+		}
 	})
-	return n > 0
+	return closed != nil || err != syscall.EAGAIN
 }
 
 func (r *rawConn) write(p []byte) (int, error) {

@@ -74,6 +74,8 @@ func (c *Conn) read(p []byte) (int, error) {
 	switch {
 	case c.probing && c.raw != nil:
 		return c.probeRaw(p)
+	case c.probing && c.below != nil:
+		return c.probeTLS(p)
 	case c.probing:
 		return c.probe(p)
 	case c.ahead != nil:
@@ -227,30 +229,56 @@ type readAhead struct {
 // no data yet.
 func (c *Conn) probe(p []byte) (int, error) {
 	if c.ahead == nil {
-		c.ahead = &readAhead{done: make(chan struct{})}
-		if c.timeout > 0 && !c.noDeadlines {
-			c.Conn.SetReadDeadline(time.Time{}) // await has its own limit
+		c.startAhead()
+	}
+	return c.takeWithin(probeWait, p)
+}
+
+// probeTLS reads data that has arrived at a TLS connection over a socket. On a busy machine a Read in a goroutine may not
+// even begin within probeWait, so that one is started only if there is something for it to read, and then waited for.
+func (c *Conn) probeTLS(p []byte) (int, error) {
+	switch {
+	case c.ahead == nil:
+		// With a deadline in the past, Read returns the data that TLS has buffered, and nothing of the socket.
+		c.Conn.SetReadDeadline(time.Unix(1, 0))
+		n, err := c.Conn.Read(p)
+		c.Conn.SetReadDeadline(time.Time{})
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
 		}
-		go c.ahead.read(c.Conn)
+		if !c.below.pending() {
+			return 0, os.ErrDeadlineExceeded
+		}
+		c.startAhead()
+	case !c.below.pending(): // a part of a record has been read
+		return c.takeWithin(0, p)
 	}
-	if c.arrived() {
-		return c.take(p)
+	return c.takeWithin(maxProbeWait, p)
+}
+
+// startAhead starts a Read in a goroutine.
+func (c *Conn) startAhead() {
+	c.ahead = &readAhead{done: make(chan struct{})}
+	if c.timeout > 0 && !c.noDeadlines {
+		c.Conn.SetReadDeadline(time.Time{}) // await has its own limit
 	}
-	timer := time.NewTimer(probeWait)
-	defer timer.Stop()
-	for start := time.Now(); ; timer.Reset(probeWait) {
+	go c.ahead.read(c.Conn)
+}
+
+// takeWithin is take if the Read returns within a time.
+func (c *Conn) takeWithin(limit time.Duration, p []byte) (int, error) {
+	if !c.arrived() && limit > 0 {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
 		select {
 		case <-c.ahead.done:
 		case <-timer.C:
 		}
-		if c.arrived() { // also if both were ready
-			return c.take(p)
-		}
-		// On a busy machine the Read may not have begun yet. Data in the socket is its to read.
-		if c.below == nil || time.Since(start) > maxProbeWait || !c.below.pending() {
-			return 0, os.ErrDeadlineExceeded
-		}
 	}
+	if c.arrived() { // also if both were ready
+		return c.take(p)
+	}
+	return 0, os.ErrDeadlineExceeded
 }
 
 func (a *readAhead) read(r io.Reader) {
