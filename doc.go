@@ -178,9 +178,9 @@
 // CR, LF and NUL in an argument are refused before anything is sent. Unsolicited data is logged and discarded, never
 // mistaken for the next response. The client checks for it before the first command, PASS, APOP, AUTH and QUIT, and
 // before each command of a batch that is not pipelined; before other commands it skips the check if the previous
-// response ended less than 100 µs ago. On a TCP or Unix connection the check is a system call that does not wait. On
-// any other, such as a *tls.Conn given to [NewClient], a connection that wraps another, or net.Pipe, the check waits
-// for up to a millisecond, which is the price of wrapping a connection.
+// response ended less than 100 µs ago. On a TCP or Unix connection, and on a
+// *tls.Conn over one, the check does not wait for more data to arrive. On any other, such as a connection that wraps
+// another, or net.Pipe, it waits for up to a millisecond, which is the price of wrapping a connection.
 //
 // Passwords, digests, tokens and SASL responses are redacted in errors, in the log and in the transcript of
 // DebugWriter, even if the server echoes them. Control characters from the server are escaped in the text of errors.
