@@ -217,6 +217,7 @@ func fold(b []byte, from []int) (runes []rune, at []int) {
 }
 
 func foldRune(r rune) rune {
+	r = unicode.ToUpper(r) // a dotless i has an upper case but no fold
 	least := r
 	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
 		least = min(least, f)
