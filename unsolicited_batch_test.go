@@ -83,22 +83,23 @@ var batchModes = map[string]struct {
 	"no CAPA":      {"-ERR\r\n", Options{}},
 }
 
+const pausedMessages = 150 // in each loop of eachPause
+
 // eachPause calls test for the loops of RetrAll and TopAll in each mode, over messages. At one of them the body of the
 // loop pauses for so long that the server sends unsolicited data.
 func eachPause(t *testing.T, noise string, hangs bool, test func(t *testing.T, c *Client, run func(each func(m *Message, err error) bool), pausesAt int)) {
-	const messages = 150
 	for mode, m := range batchModes {
 		for _, verb := range []string{"RETR", "TOP"} {
-			for _, at := range []int{1, 3, 40, messages - 1, messages} {
+			for _, at := range []int{1, 3, 40, pausedMessages - 1, pausedMessages} {
 				for _, where := range []string{"before reading", "after reading"} {
 					t.Run(fmt.Sprintf("%s/%s/%d/%s", mode, verb, at, where), func(t *testing.T) {
 						synctest.Test(t, func(t *testing.T) {
 							client, server := net.Pipe()
 							go idler{m.capa, noise, hangs}.serve(server)
 							c := connect(t, &m.opts, client)
-							loop := c.RetrAll(background, upTo(messages))
+							loop := c.RetrAll(background, upTo(pausedMessages))
 							if verb == "TOP" {
-								loop = c.TopAll(background, upTo(messages), 1)
+								loop = c.TopAll(background, upTo(pausedMessages), 1)
 							}
 							test(t, c, func(each func(m *Message, err error) bool) {
 								for m, err := range loop {
@@ -132,14 +133,14 @@ func TestUnsolicitedWithinABatch(t *testing.T) {
 					failed = err
 					return false
 				}
-				if m.Number != next && m.Number < 150 {
+				if m.Number != next && m.Number < pausedMessages {
 					t.Errorf("message %d, want %d", m.Number, next)
 				}
 				next++
 				readAll(t, m, nil, idlerMessage(m.Number))
 				return true
 			})
-			if next != 151 {
+			if next != pausedMessages+1 {
 				t.Errorf("%d messages", next-1)
 			}
 			if isSurplus(failed) {
@@ -174,7 +175,7 @@ func TestLastLineWithinABatch(t *testing.T) {
 				read++
 				return true
 			})
-			if failed == nil && at == 150 { // found by the next command
+			if failed == nil && at == pausedMessages { // found by the next command
 				failed = c.Noop(background)
 			}
 			if !isSurplus(failed) {
