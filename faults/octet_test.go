@@ -135,6 +135,7 @@ func play(t *testing.T, f fault, s scene, marks []int) (p played) {
 		began := time.Now()
 		err := k.run()
 		took := time.Since(began)
+		synctest.Wait() // the goroutine that met the end of the session may still be closing the connection
 		heard, closed := conn.left()
 		if !closed {
 			t.Errorf("%v: the connection is still open, after %v", f, err)

@@ -63,6 +63,7 @@ func stalledWith(t *testing.T, w way, f fault, cancels bool) (happened bool) {
 			} else {
 				meanwhile(t, c, tour, cancel, cancels)
 			}
+			synctest.Wait()
 			if _, closed := r.conn.left(); !closed {
 				t.Error("the connection is still open")
 			}
