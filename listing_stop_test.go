@@ -164,7 +164,7 @@ func TestListingEndsFromItsBody(t *testing.T) {
 	}
 }
 
-// TestPullNeverStopped: an iterator that is neither finished nor stopped delays nobody, and no context keeps it.
+// TestPullNeverStopped: an iterator that is neither finished nor stopped delays no other call, and no context keeps it.
 func TestPullNeverStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := dialogue(t, nil, "\nC: LIST\nS: +OK\n!repeat 1000 1 1\nS: .\nC: NOOP\nS: +OK\n!expect-close")

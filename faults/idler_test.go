@@ -25,7 +25,7 @@ type idler struct {
 	config     *tls.Config
 	pipelining bool
 
-	behind int    // the response, counted from 1 at the greeting, after which it sends more
+	after  int    // the response, counted from 1 at the greeting, after which it sends more
 	more   string // in the same write
 	closes bool   // and closes the connection
 
@@ -125,7 +125,7 @@ func (s *idler) reply(verb, arg string) string {
 func (s *idler) answer(line, text string) {
 	s.mu.Lock()
 	s.answers++
-	now := s.answers == s.behind && !s.pipelining
+	now := s.answers == s.after && !s.pipelining
 	switch line {
 	case "CAPA", "STLS", "UIDL": // the next command may follow before the client must look
 		now = false
@@ -236,7 +236,7 @@ var (
 		{"login", func(c *pop3.Client, _ func()) error { return c.Login(background, "user", "secret") }},
 		{"NOOP", noop},
 	}
-	behindSTLS = append([]step{
+	afterSTLS = append([]step{
 		{"STLS", func(c *pop3.Client, _ func()) error { return c.StartTLS(background, nil) }},
 	}, append(passFirst, byAuth...)...)
 	quitFirst = []step{{"QUIT", quit}}

@@ -174,7 +174,7 @@ func play(t *testing.T, f fault, s scene, marks []int) (p played) {
 			}
 		}
 		if f.kind == inject && s.tls && err == nil && f.after < p.marks[len(p.marks)-1] {
-			t.Errorf("%v: nobody noticed", f)
+			t.Errorf("%v: not noticed", f)
 		}
 		for _, never := range []string{"USER user", "PASS", "secret"} {
 			if bytes.Contains(heard, []byte(never)) {

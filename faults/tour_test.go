@@ -327,7 +327,7 @@ func (r *tour) rest(c *pop3.Client) error {
 		return err
 	}
 	if !r.stls && !r.tls {
-		r.conn.noise("-ERR nobody asked\r\n")
+		r.conn.noise("-ERR unsolicited\r\n")
 	}
 	return c.Quit(r.ctx)
 }
@@ -356,7 +356,7 @@ func (r *tour) inTheClear(t *testing.T) {
 		return
 	}
 	if len(records) > 0 && (records[0] < 20 || records[0] > 23) {
-		t.Errorf("%q was sent in the clear behind STLS", records)
+		t.Errorf("%q was sent in the clear after STLS", records)
 	}
 	for _, secret := range []string{"secret", "PASS", base64.StdEncoding.EncodeToString([]byte("secret"))} {
 		if bytes.Contains(clear, []byte(secret)) {

@@ -122,8 +122,8 @@ var routes = []route{
 	{"TLS", false, true, dialedTLS},
 }
 
-// unasked is unsolicited data.
-var unasked = []string{
+// unsolicited is the data that a server sends without a command in flight.
+var unsolicited = []string{
 	"+OK 1 1\r\n",
 	"-ERR Disconnected for inactivity\r\n",
 	"+OK still there?\r\nSubject: no message\r\n.\r\n",
@@ -198,7 +198,7 @@ func (v visit) play(t *testing.T) (reached bool) {
 	t.Helper()
 	s := &idler{pipelining: v.pipelining, config: serverTLS()}
 	if v.attached {
-		s.behind, s.more, s.closes = v.at, v.text, v.closes
+		s.after, s.more, s.closes = v.at, v.text, v.closes
 	}
 	client, server := net.Pipe()
 	if !v.bubble {
@@ -273,7 +273,7 @@ func (v visit) play(t *testing.T) (reached bool) {
 	log.mu.Lock()
 	defer log.mu.Unlock()
 	if last := v.attached && s.answers == v.at; reached && !last && log.n == 0 {
-		t.Errorf("%v: nobody noticed", v)
+		t.Errorf("%v: not noticed", v)
 	}
 	return reached
 }
@@ -337,7 +337,7 @@ func TestUnsolicited(t *testing.T) {
 		{"AUTH first", byAuth, false, false},
 		{"QUIT first", quitFirst, false, false},
 		{"login", byLogin, false, false},
-		{"behind STLS", behindSTLS, false, true},
+		{"after STLS", afterSTLS, false, true},
 		{"reading", reading, false, false},
 		{"one by one", deleting, false, false},
 		{"sent ahead", deleting, true, false},
@@ -348,7 +348,7 @@ func TestUnsolicited(t *testing.T) {
 					continue
 				}
 				t.Run(route.name, func(t *testing.T) {
-					for _, text := range unasked {
+					for _, text := range unsolicited {
 						for _, closes := range []bool{false, true} {
 							v := visit{route: route, steps: scene.steps, pipelining: scene.pipelining, text: text, closes: closes}
 							v.everywhere(t, &visits)

@@ -136,7 +136,7 @@ func (p *process) dead() bool {
 	}
 }
 
-// A field is a number of mailboxes behind one listener, each at an address of its own in 127.0.0.0/8, and the record of what was sent
+// A field is a number of mailboxes at one listener, each at an address of its own in 127.0.0.0/8, and the record of what was sent
 // to them.
 type field struct {
 	*bench

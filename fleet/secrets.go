@@ -13,7 +13,7 @@ import (
 
 var errSecret = errors.New("secret not available")
 
-// Secrets resolve the references to passwords that mailboxes have. A reference is a kind and a name, such as file:ann. Whoever can
+// Secrets resolve the references to passwords that mailboxes have. A reference is a kind and a name, such as file:ann. Anyone who can
 // write to the engine can choose the name only: where it is looked up is decided by each worker.
 type Secrets struct {
 	// Env resolves env:NAME to the environment variable POP3_SECRET_NAME.

@@ -199,7 +199,7 @@ func filter(rules []config.Rule, header []byte) fetch.Action {
 }
 
 // headerFields returns the values of each field, unfolded. Unlike textproto.Reader it goes on after a malformed line, so that a rule
-// that keeps a message does not miss its field behind one.
+// that keeps a message does not miss a field after one.
 func headerFields(header []byte) map[string][]string {
 	fields := make(map[string][]string)
 	name, value := "", []byte(nil)
