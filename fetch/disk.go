@@ -21,6 +21,13 @@ type disk interface {
 	sameFile(a, b fs.FileInfo) bool
 	readDir(name string) ([]string, error)
 	syncDir(name string) error
+	openDir(name string) (diskDir, error)
+}
+
+// A diskDir is an open folder of a disk. Its Sync makes the names in it durable, also after the folder was moved elsewhere.
+type diskDir interface {
+	Sync() error
+	Close() error
 }
 
 // A diskFile is an open file of a disk.
@@ -50,7 +57,15 @@ func (osDisk) remove(name string) error              { return os.Remove(name) }
 func (osDisk) mkdir(name string) error               { return os.Mkdir(name, 0o700) }
 func (osDisk) stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
 func (osDisk) sameFile(a, b fs.FileInfo) bool        { return os.SameFile(a, b) }
-func (osDisk) syncDir(name string) error             { return syncDir(name) }
+func (osDisk) openDir(name string) (diskDir, error)  { return openDir(name) }
+
+func (osDisk) syncDir(name string) error {
+	d, err := openDir(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
 
 func (osDisk) readDir(name string) ([]string, error) {
 	entries, err := os.ReadDir(name)
@@ -80,6 +95,30 @@ func makeDir(d disk, name string) error {
 		return err
 	}
 	return d.syncDir(parent)
+}
+
+// commitTo moves files into the folder dir with move, and makes their names durable. The folder is opened before, so that files
+// which were moved into it are durable even if it is then moved elsewhere. It returns how many files were moved; if their names
+// cannot be made durable, they are moved back with undo.
+func commitTo(d disk, dir string, staged []Record, move func(Record) error, undo func(Record)) (n int, err error) {
+	folder, err := d.openDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer folder.Close()
+	for n < len(staged) && err == nil {
+		if err = move(staged[n]); err == nil {
+			n++
+		}
+	}
+	if syncErr := folder.Sync(); syncErr != nil {
+		for _, r := range staged[:n] { // they are fetched again
+			undo(r)
+		}
+		folder.Sync() // so that no crash brings them back
+		return 0, errors.Join(err, syncErr)
+	}
+	return n, err
 }
 
 // exists reports whether there is a file of this name.

@@ -125,19 +125,9 @@ func (e *EML) Sync(ctx context.Context, staged []Record) error { return e.stagin
 
 // Commit implements Sink.
 func (e *EML) Commit(ctx context.Context, staged []Record) (n int, err error) {
-	for n < len(staged) && err == nil {
-		if err = e.deliver(staged[n]); err == nil {
-			n++
-		}
-	}
-	if syncErr := e.disk.syncDir(e.Dir); syncErr != nil {
-		for _, r := range staged[:n] { // they are fetched again
-			e.disk.rename(filepath.Join(e.Dir, r.Name), e.staging.path(r.Name))
-		}
-		e.disk.syncDir(e.Dir)
-		return 0, errors.Join(err, syncErr)
-	}
-	return n, err
+	return commitTo(e.disk, e.Dir, staged, e.deliver, func(r Record) {
+		e.disk.rename(filepath.Join(e.Dir, r.Name), e.staging.path(r.Name))
+	})
 }
 
 // Discard implements Sink.

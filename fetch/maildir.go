@@ -247,19 +247,9 @@ func (m *Maildir) Sync(ctx context.Context, staged []Record) error {
 
 // Commit implements Sink.
 func (m *Maildir) Commit(ctx context.Context, staged []Record) (n int, err error) {
-	for n < len(staged) && err == nil {
-		if err = m.deliver(staged[n]); err == nil {
-			n++
-		}
-	}
-	if syncErr := m.disk.syncDir(m.path("new")); syncErr != nil {
-		for _, r := range staged[:n] { // they are fetched again
-			m.disk.rename(m.path("new", r.Name), m.path("tmp", r.Name))
-		}
-		m.disk.syncDir(m.path("new")) // so that no crash brings them back
-		return 0, errors.Join(err, syncErr)
-	}
-	return n, err
+	return commitTo(m.disk, m.path("new"), staged, m.deliver, func(r Record) {
+		m.disk.rename(m.path("new", r.Name), m.path("tmp", r.Name))
+	})
 }
 
 // Discard implements Sink.

@@ -194,6 +194,57 @@ func TestMaildirVanishes(t *testing.T) {
 	}
 }
 
+// A vanishingDisk moves a folder elsewhere right after a number of files were moved into it.
+type vanishingDisk struct {
+	osDisk
+	folder string
+	left   int
+}
+
+func (d *vanishingDisk) rename(from, to string) error {
+	err := d.osDisk.rename(from, to)
+	if err == nil && filepath.Dir(to) == d.folder {
+		if d.left--; d.left == 0 {
+			os.Rename(d.folder, d.folder+".elsewhere")
+		}
+	}
+	return err
+}
+
+// TestFolderVanishesWithinCommit moves the folder of delivered messages elsewhere after each message of a batch. When it is back, each
+// message must be there once.
+func TestFolderVanishesWithinCommit(t *testing.T) {
+	const messages = 8
+	for after := 1; after <= messages; after++ {
+		for _, form := range []string{"Maildir", "EML"} {
+			x := newFixture(t, mails(messages)...)
+			d := &vanishingDisk{left: after}
+			if form == "Maildir" {
+				dir := t.TempDir()
+				d.folder = filepath.Join(dir, "new")
+				x.Sink = &Maildir{Dir: dir, disk: d}
+			} else {
+				d.folder = filepath.Join(t.TempDir(), "mail")
+				x.Sink = &EML{Dir: d.folder, disk: d}
+			}
+			x.Policy.Delete = true
+			if _, err := x.Run(t.Context()); err != nil && !errors.Is(err, ErrSink) {
+				t.Errorf("%s, after %d: %v", form, after, err)
+			}
+			os.RemoveAll(d.folder)
+			if err := os.Rename(d.folder+".elsewhere", d.folder); err != nil {
+				t.Fatal(err)
+			}
+			x.run(nil)
+			entries, err := os.ReadDir(d.folder)
+			entries = slices.DeleteFunc(entries, fs.DirEntry.IsDir)
+			if err != nil || len(entries) != messages {
+				t.Errorf("%s, after %d: %d messages, %v, want %d", form, after, len(entries), err, messages)
+			}
+		}
+	}
+}
+
 // TestMaildirRecovery settles intents in all the situations that a crash can leave, and a mail reader can change.
 func TestMaildirRecovery(t *testing.T) {
 	const name = "1795694400.R0123456789abcdefA01234567U0123456789abcdef0123456789abcdef.host"

@@ -260,6 +260,17 @@ func (d *memDisk) syncDir(dir string) error {
 	return nil
 }
 
+func (d *memDisk) openDir(name string) (diskDir, error) { return memDir{d, name}, nil }
+
+// A memDir syncs a folder by its name.
+type memDir struct {
+	disk interface{ syncDir(name string) error }
+	name string
+}
+
+func (d memDir) Sync() error  { return d.disk.syncDir(d.name) }
+func (d memDir) Close() error { return nil }
+
 // files returns the regular files, with their names and contents.
 func (d *memDisk) files() map[string]string {
 	files := map[string]string{}

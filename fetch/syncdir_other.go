@@ -2,5 +2,10 @@
 
 package fetch
 
-// syncDir does nothing: a folder cannot be synced here.
-func syncDir(string) error { return nil }
+// openDir returns a folder that cannot be synced here.
+func openDir(string) (diskDir, error) { return unsyncedDir{}, nil }
+
+type unsyncedDir struct{}
+
+func (unsyncedDir) Sync() error  { return nil }
+func (unsyncedDir) Close() error { return nil }

@@ -8,14 +8,22 @@ import (
 	"syscall"
 )
 
-// syncDir makes the names in a folder durable. Some network file systems cannot do that, and have no error for it but EINVAL.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// openDir opens a folder to make the names in it durable.
+func openDir(name string) (diskDir, error) {
+	d, err := os.Open(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err = d.Sync(); errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		err = nil
+	return syncedDir{d}, nil
+}
+
+type syncedDir struct{ *os.File }
+
+// Sync ignores that some network file systems cannot do it, for which they have no error but EINVAL.
+func (d syncedDir) Sync() error {
+	err := d.File.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		return nil
 	}
-	return errors.Join(err, d.Close())
+	return err
 }
