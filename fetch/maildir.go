@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -107,7 +108,8 @@ func (m *Maildir) create(intents int) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if len(names) > 0 {
+		isFolder := func(name string) bool { return slices.Contains(maildirFolders, name) } // another account may be creating them
+		if len(slices.DeleteFunc(names, isFolder)) > 0 {
 			return fmt.Errorf("%s is not a Maildir: it has no folders cur, new, and tmp, but other files", m.Dir)
 		}
 	}

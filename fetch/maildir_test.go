@@ -194,6 +194,53 @@ func TestMaildirVanishes(t *testing.T) {
 	}
 }
 
+// A sharedDisk creates some folders, as another account does, before one of the operations that look for them or create them.
+type sharedDisk struct {
+	osDisk
+	folders []string
+	left    int // operations until then
+}
+
+func (d *sharedDisk) step() {
+	if d.left--; d.left == 0 {
+		for _, folder := range d.folders {
+			os.Mkdir(folder, 0o700)
+		}
+	}
+}
+
+func (d *sharedDisk) stat(name string) (fs.FileInfo, error) {
+	d.step()
+	return d.osDisk.stat(name)
+}
+
+func (d *sharedDisk) readDir(name string) ([]string, error) {
+	d.step()
+	return d.osDisk.readDir(name)
+}
+
+func (d *sharedDisk) mkdir(name string) error {
+	d.step()
+	return d.osDisk.mkdir(name)
+}
+
+// TestMaildirCreatedTwice creates a Maildir while another account creates it too, and has come to any of its steps.
+func TestMaildirCreatedTwice(t *testing.T) {
+	for at := 1; at <= 12; at++ {
+		for upTo := 1; upTo <= 1+len(maildirFolders); upTo++ {
+			dir := filepath.Join(t.TempDir(), "Maildir")
+			folders := []string{dir}
+			for _, folder := range maildirFolders {
+				folders = append(folders, filepath.Join(dir, folder))
+			}
+			m := &Maildir{Dir: dir, disk: &sharedDisk{folders: folders[:upTo], left: at}}
+			if _, err := m.Recover(t.Context(), Recovery{}); err != nil {
+				t.Errorf("%d folders before operation %d: %v", upTo, at, err)
+			}
+		}
+	}
+}
+
 // A vanishingDisk moves a folder elsewhere right after a number of files were moved into it.
 type vanishingDisk struct {
 	osDisk
