@@ -1,10 +1,17 @@
 package fetch
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
+
+	"github.com/seed-5b1d5243/pop3"
 )
+
+// headerUID begins the unique-ids of messages that are identified by their headers.
+const headerUID = "size-header:"
 
 // listByHeader makes the table for a server that has refused UIDL: the size of a message and the digest of its header stand for its
 // unique-id.
@@ -13,11 +20,17 @@ func (s *session) listByHeader(refusal error) error {
 	if err != nil {
 		return lost(err)
 	}
-	if caps.Has("UIDL") {
+	var e *pop3.ServerError
+	if caps.Has("UIDL") || errors.As(refusal, &e) && e.Temporary() {
 		return lost(refusal) // it has it, but not now
 	}
 	if !s.f.Policy.deletes() && !s.f.Policy.NoUIDL {
 		return of(ErrNoUIDL, refusal)
+	}
+	if !s.f.Policy.NoUIDL {
+		if err := s.hadUIDL(refusal); err != nil {
+			return err
+		}
 	}
 	var numbers []int
 	var sizes []int64
@@ -51,7 +64,7 @@ func (s *session) listByHeader(refusal error) error {
 		if err != nil {
 			return lost(err)
 		}
-		if s.t.add(number, fmt.Sprintf("size-header:%s:%v", strconv.FormatInt(size, 10), s.body.header.digest())) {
+		if s.t.add(number, fmt.Sprintf(headerUID+"%s:%v", strconv.FormatInt(size, 10), s.body.header.digest())) {
 			s.t.at(s.t.n - 1).size = size
 		}
 	}
@@ -61,6 +74,20 @@ func (s *session) listByHeader(refusal error) error {
 	if refused > 0 {
 		s.log.Warn("messages cannot be identified, because the server refuses TOP", "messages", refused, "err", refusal)
 		s.leaveUnnamed(refused, Message{Account: s.f.Account, Size: -1, Time: s.now()}, refusal)
+	}
+	return nil
+}
+
+// hadUIDL returns the refusal as an error if the Store has messages with unique-ids of this server. Identified by their headers, they
+// would be new.
+func (s *session) hadUIDL(refusal error) error {
+	for r, err := range s.f.Store.Load(s.quit) {
+		if err != nil {
+			return storeError(err)
+		}
+		if !strings.HasPrefix(r.Key.UID, headerUID) {
+			return lost(fmt.Errorf("messages were fetched by their unique-ids before: %w", refusal))
+		}
 	}
 	return nil
 }

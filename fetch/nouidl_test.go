@@ -96,20 +96,60 @@ func TestNoUIDLNoLIST(t *testing.T) {
 
 // TestUIDLRefusedForNow has a server with UIDL that refuses it once.
 func TestUIDLRefusedForNow(t *testing.T) {
-	x := newFixture(t, mails(3)...)
-	x.Policy.Delete = true
-	x.drop.hook = func(session int, line string) *response {
-		if session == 1 && line == "UIDL" {
-			return negative("[SYS/TEMP] index is being rebuilt")
-		}
-		return nil
+	for _, test := range []struct {
+		name, text string
+		bare       bool // CAPA does not list UIDL
+		before     bool // messages were fetched by their unique-ids before
+	}{
+		{"listed", "index is being rebuilt", false, false},
+		{"temporary", "[SYS/TEMP] index is being rebuilt", true, false},
+		{"known before", "index is being rebuilt", true, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			x := newFixture(t, mails(3)...)
+			if test.before {
+				x.run(nil)
+			}
+			x.Policy.Delete = true
+			refused := false
+			x.drop.hook = func(_ int, line string) *response {
+				switch {
+				case line == "UIDL" && !refused:
+					refused = true
+					return negative(test.text)
+				case line == "CAPA" && test.bare:
+					return &response{text: "+OK\r\nTOP\r\n.\r\n"}
+				}
+				return nil
+			}
+			x.run(nil)
+			x.delivered(1, 2, 3)
+			x.left()
+			top := len(x.drop.sent("TOP"))
+			if test.before {
+				top -= 3 // to compare the messages before they are deleted
+			}
+			if !refused || top > 0 {
+				t.Errorf("refused %v, then %d TOP", refused, top)
+			}
+			for r := range x.store.Load(t.Context()) {
+				t.Errorf("record of %q", r.Key.UID)
+			}
+		})
 	}
+}
+
+// TestUIDLRefusedForGood has a server that had UIDL once.
+func TestUIDLRefusedForGood(t *testing.T) {
+	x := newFixture(t, mails(3)...)
+	x.run(nil)
+	x.Policy.Delete = true
+	x.drop.withoutUIDL(nil)
+	x.run(ErrServer)
+	x.delivered(1, 2, 3)
+	x.left(1, 2, 3)
+	x.Policy.NoUIDL, x.Policy.AllNew = true, AllNewMatch // as the user wants it
 	x.run(nil)
 	x.delivered(1, 2, 3)
-	for r := range x.store.Load(t.Context()) {
-		t.Errorf("record of %q", r.Key.UID)
-	}
-	if n := len(x.drop.sent("TOP")); n > 0 {
-		t.Errorf("%d TOP", n)
-	}
+	x.left()
 }

@@ -43,7 +43,7 @@ type Policy struct {
 
 	// NoUIDL permits servers without UIDL even if nothing is deleted. Messages are then identified by their size and
 	// a digest of their header, which takes a TOP for each message in each session. If Delete is set, NoUIDL is not
-	// needed.
+	// needed, unless the Store has messages with unique-ids of the server.
 	NoUIDL bool
 }
 
