@@ -43,21 +43,14 @@ type diskFile interface {
 // osDisk is the disk of the operating system.
 type osDisk struct{}
 
-func (osDisk) open(name string, flag int) (diskFile, error) {
-	f, err := os.OpenFile(name, flag, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
-}
-
-func (osDisk) rename(from, to string) error          { return os.Rename(from, to) }
-func (osDisk) link(from, to string) error            { return os.Link(from, to) }
-func (osDisk) remove(name string) error              { return os.Remove(name) }
-func (osDisk) mkdir(name string) error               { return os.Mkdir(name, 0o700) }
-func (osDisk) stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
-func (osDisk) sameFile(a, b fs.FileInfo) bool        { return os.SameFile(a, b) }
-func (osDisk) openDir(name string) (diskDir, error)  { return openDir(name) }
+func (osDisk) open(name string, flag int) (diskFile, error) { return openFile(name, flag) }
+func (osDisk) rename(from, to string) error                 { return rename(from, to) }
+func (osDisk) link(from, to string) error                   { return os.Link(from, to) }
+func (osDisk) remove(name string) error                     { return os.Remove(name) }
+func (osDisk) mkdir(name string) error                      { return os.Mkdir(name, 0o700) }
+func (osDisk) stat(name string) (fs.FileInfo, error)        { return os.Stat(name) }
+func (osDisk) sameFile(a, b fs.FileInfo) bool               { return os.SameFile(a, b) }
+func (osDisk) openDir(name string) (diskDir, error)         { return openDir(name) }
 
 func (osDisk) syncDir(name string) error {
 	d, err := openDir(name)
@@ -120,6 +113,10 @@ func commitTo(d disk, dir string, staged []Record, move func(Record) error, undo
 	}
 	return n, err
 }
+
+// inFolder returns the path of a file in a folder. Unlike filepath.Join it does not clean the path, which it is called for twice a
+// message.
+func inFolder(dir, name string) string { return dir + string(filepath.Separator) + name }
 
 // exists reports whether there is a file of this name.
 func exists(d disk, name string) (bool, error) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type Maildir struct {
 	host    string
 	account string // as it stands in the names of files
 	staging *staging
+	new     string        // the folder of delivered messages
 	buf     *bufio.Writer // of Stage
 }
 
@@ -71,6 +73,7 @@ func (m *Maildir) init(account string) {
 		m.staging.close()
 	}
 	m.staging = &staging{disk: m.disk, dir: m.path("tmp"), unsynced: make(map[string]diskFile), name: m.name}
+	m.new = m.path("new")
 	sum := sha256.Sum256([]byte(account))
 	m.account = "A" + hex.EncodeToString(sum[:4])
 	host, err := os.Hostname()
@@ -205,7 +208,8 @@ func (m *Maildir) clean() error {
 
 // name returns the name of a new message. Its random part makes it unique.
 func (m *Maildir) name(msg Message) string {
-	return strconv.FormatInt(msg.Time.Unix(), 10) + "." + fmt.Sprintf("R%016x", rand.Uint64()) + m.account + "U" +
+	random := binary.BigEndian.AppendUint64(nil, rand.Uint64())
+	return strconv.FormatInt(msg.Time.Unix(), 10) + ".R" + hex.EncodeToString(random) + m.account + "U" +
 		msg.Key.Digest(msg.Account) + "." + m.host
 }
 
@@ -218,7 +222,7 @@ func (m *Maildir) isOwn(name string) bool {
 }
 
 func (m *Maildir) deliver(r Record) error {
-	return m.disk.rename(m.path("tmp", r.Name), m.path("new", r.Name))
+	return m.disk.rename(m.staging.path(r.Name), inFolder(m.new, r.Name))
 }
 
 // Stage implements Sink.
@@ -249,8 +253,8 @@ func (m *Maildir) Sync(ctx context.Context, staged []Record) error {
 
 // Commit implements Sink.
 func (m *Maildir) Commit(ctx context.Context, staged []Record) (n int, err error) {
-	return commitTo(m.disk, m.path("new"), staged, m.deliver, func(r Record) {
-		m.disk.rename(m.path("new", r.Name), m.path("tmp", r.Name))
+	return commitTo(m.disk, m.new, staged, m.deliver, func(r Record) {
+		m.disk.rename(inFolder(m.new, r.Name), m.staging.path(r.Name))
 	})
 }
 

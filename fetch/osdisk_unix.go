@@ -8,6 +8,33 @@ import (
 	"syscall"
 )
 
+// Package os does more than a disk needs: for each open it asks whether the file can be polled, in five system calls, and for each
+// rename whether the new name is that of a folder.
+
+func openFile(name string, flag int) (diskFile, error) {
+	for {
+		fd, err := syscall.Open(name, flag|syscall.O_CLOEXEC, 0o600)
+		if err == nil {
+			return os.NewFile(uintptr(fd), name), nil
+		}
+		if err != syscall.EINTR {
+			return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
+}
+
+func rename(from, to string) error {
+	for {
+		err := syscall.Rename(from, to)
+		if err == nil {
+			return nil
+		}
+		if err != syscall.EINTR {
+			return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+		}
+	}
+}
+
 // openDir opens a folder to make the names in it durable.
 func openDir(name string) (diskDir, error) {
 	d, err := os.Open(name)

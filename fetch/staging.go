@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -60,7 +61,7 @@ func openStaging(d disk, dir string, intents int) (*staging, error) {
 	return &staging{disk: d, dir: dir, unsynced: make(map[string]diskFile)}, nil
 }
 
-func (s *staging) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *staging) path(name string) string { return inFolder(s.dir, name) }
 
 // checkName checks that the name of an intent is that of a file of a staging.
 func checkName(intent Record) error {
@@ -130,10 +131,17 @@ func (s *staging) create(m Message, suffix string, taken func(name string) (bool
 
 // sync makes messages durable.
 func (s *staging) sync(ctx context.Context, staged []Record) error {
+	files := s.take(staged)
+	var next atomic.Int64
 	var group errgroup.Group
-	group.SetLimit(parallelSyncs)
-	for _, f := range s.take(staged) {
-		group.Go(func() error { return errors.Join(f.Sync(), f.Close()) })
+	for range min(parallelSyncs, len(files)) {
+		group.Go(func() (err error) {
+			for i := next.Add(1); i <= int64(len(files)); i = next.Add(1) {
+				f := files[i-1]
+				err = errors.Join(err, f.Sync(), f.Close())
+			}
+			return err
+		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
