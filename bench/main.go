@@ -3,7 +3,7 @@
 //
 //	go run -C bench . -install
 //
-// It writes RESULTS.md and results.svg. Only ratios are written, since they are similar on other machines.
+// It writes RESULTS.md and results.svg. Of times only ratios are written, since they are similar on other machines.
 package main
 
 import (
@@ -12,11 +12,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
 
 func main() {
+	if how := os.Getenv(launchMode); how != "" {
+		if err := runLauncher(how, os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if mode := os.Getenv(clientMode); mode != "" {
 		if err := runOurs(mode, os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -24,10 +32,10 @@ func main() {
 		}
 		return
 	}
-	var b bench
+	b := bench{clients: clients, limit: 3 * time.Minute}
 	install := flag.Bool("install", false, "install the clients that are missing, through apt-get")
 	flag.IntVar(&b.rounds, "rounds", 3, "how often each client is run, unless one run takes long")
-	flag.IntVar(&b.size, "size", 128, "MiB in the large message")
+	flag.IntVar(&b.size, "size", 256, "MiB in the large message")
 	flag.IntVar(&b.count, "count", 500, "number of small messages")
 	flag.StringVar(&b.dir, "dir", os.TempDir(), "directory for deliveries; use a RAM disk to exclude the disk")
 	flag.Parse()
@@ -48,6 +56,7 @@ func main() {
 // A bench is one comparison.
 type bench struct {
 	rounds, size, count int
+	limit               time.Duration // for one run of a client
 	dir, command        string
 	clients             []client
 	skipped             []string
@@ -58,9 +67,9 @@ type bench struct {
 // pick keeps the clients that are installed, after installing them if requested.
 func (b *bench) pick(install bool) error {
 	var missing []string
-	for _, c := range clients {
+	for _, c := range b.clients {
 		if !c.installed() {
-			missing = append(missing, c.pkg)
+			missing = append(missing, strings.Fields(c.pkg)...)
 		}
 	}
 	if install && len(missing) > 0 {
@@ -73,7 +82,9 @@ func (b *bench) pick(install bool) error {
 			}
 		}
 	}
-	for _, c := range clients {
+	all := b.clients
+	b.clients = nil
+	for _, c := range all {
 		if c.installed() {
 			b.clients = append(b.clients, c)
 			continue
@@ -92,6 +103,14 @@ var shapes = []struct{ name, unit string }{
 }
 
 func (b *bench) run(progress func(column)) error {
+	dir, err := os.MkdirTemp(b.dir, "pop3-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return err
+	}
 	for _, s := range shapes {
 		b.large = append(b.large, column{name: s.name, unit: s.unit, count: 1, size: b.size << 20, large: true})
 	}
@@ -100,18 +119,11 @@ func (b *bench) run(progress func(column)) error {
 		b.small = append(b.small, column{name: fmt.Sprint(ms, " ms"), unit: shapes[0].unit, count: b.count, size: 4 << 10,
 			latency: time.Duration(ms) * time.Millisecond})
 	}
-	dir, err := os.MkdirTemp(b.dir, "pop3-bench")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
 	b.results = make(map[string][]outcome)
-	for _, columns := range [][]column{b.large, b.small} {
-		for _, c := range columns {
-			progress(c)
-			if b.results[c.name], err = c.measure(b.clients, b.rounds, dir); err != nil {
-				return err
-			}
+	for _, c := range slices.Concat(b.large, b.small) {
+		progress(c)
+		if b.results[c.name], err = b.measure(c, dir); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
@@ -19,9 +16,8 @@ import (
 )
 
 const (
-	runTimeout = 3 * time.Minute
-	longRun    = 5 * time.Second // a client that takes longer is not run again
-	slowShare  = 4               // slow clients get a large message this much smaller
+	longRun   = 5 * time.Second // a client that takes longer is not run again
+	slowShare = 4               // slow clients get a large message this much smaller
 )
 
 // A column is one maildrop on one server, which is the same for all clients.
@@ -29,8 +25,9 @@ type column struct {
 	name    string
 	unit    string // repeated to make a message
 	count   int
-	size    int // bytes in a message
-	large   bool
+	size    int  // bytes in a message
+	large   bool // measured per octet, without the time of starting
+	old     bool // the clients have fetched all messages before
 	latency time.Duration
 	tls     bool
 }
@@ -39,17 +36,11 @@ type column struct {
 type outcome struct {
 	seconds  float64 // median, or 0 if unknown
 	perOctet float64 // seconds, less those for a tiny message; 0 if unknown
+	cpu      float64 // seconds, median; 0 if unknown
+	memory   float64 // MiB, the highest peak; 0 if unknown
 	verdict  string  // of the delivered messages; "" if they were not checked
+	reason   string  // why the client was not run again, or ""
 }
-
-// The verdicts on delivered messages.
-const (
-	same   = "same bytes"
-	lf     = "same, LF line ends"
-	header = "same bodies, header changed"
-	wrong  = "**wrong bytes**"
-	failed = "**failed**"
-)
 
 func message(n int, unit string, size int) string {
 	text := fmt.Sprintf("Subject: message %06d\r\n\r\n", n)
@@ -57,52 +48,77 @@ func message(n int, unit string, size int) string {
 	return text + strings.Repeat(unit, lines)
 }
 
-// serve starts a server for a column. The file with its certificate is in dir.
-func (c *column) serve(dir string, share int) (s *pop3test.Server, want []string, ca string, err error) {
-	for n := range c.count {
-		want = append(want, message(n+1, c.unit, c.size/share))
+// serve starts a server for a column. The file with its certificate is in dir. The job has no folder yet.
+func (c *column) serve(dir string, share int) (s *pop3test.Server, want []string, j job, err error) {
+	j.count = c.count
+	drop := pop3test.Maildrop(nil)
+	if c.old {
+		for n := range c.count {
+			j.uids = append(j.uids, fmt.Sprintf("%08x.bench", n+1))
+		}
+		drop = &pop3test.Generated{
+			N:      c.count,
+			Text:   func(n int) string { return message(n, c.unit, c.size) },
+			SizeOf: func(int) int64 { return int64(c.size) },
+			UIDOf:  func(n int) string { return j.uids[n-1] },
+		}
+	} else {
+		for n := range c.count {
+			want = append(want, message(n+1, c.unit, c.size/share))
+		}
+		drop = pop3test.Messages(want...)
 	}
-	s = pop3test.NewUnstartedServer(pop3test.Messages(want...))
+	s = pop3test.NewUnstartedServer(drop)
 	s.STLS = false
 	s.Latency = c.latency
-	if !c.tls {
+	if c.tls {
+		s.StartTLS()
+		j.ca, err = writeCertificate(s, dir)
+	} else {
 		s.Start()
-		return s, want, "", nil
 	}
-	s.StartTLS()
-	conn, err := tls.Dial("tcp", s.Addr, s.TLSConfig())
+	if err == nil {
+		j.host, j.port, err = net.SplitHostPort(s.Addr)
+	}
 	if err != nil {
 		s.Close()
-		return nil, nil, "", err
+	}
+	return s, want, j, err
+}
+
+// writeCertificate writes the server's certificate to a file in dir.
+func writeCertificate(s *pop3test.Server, dir string) (file string, err error) {
+	conn, err := tls.Dial("tcp", s.Addr, s.TLSConfig())
+	if err != nil {
+		return "", err
 	}
 	defer conn.Close()
 	cert := conn.ConnectionState().PeerCertificates[0]
-	ca = filepath.Join(dir, "ca.pem")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
-	return s, want, ca, os.WriteFile(ca, text, 0o600)
+	file = filepath.Join(dir, "ca.pem")
+	return file, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), 0o600)
 }
 
 // measure runs each client on the column. A large message is for the clients that are not slow, a part of it for those
 // that are, and a message of one line measures for all of them the time of starting, logging in and quitting.
-func (c *column) measure(who []client, rounds int, dir string) ([]outcome, error) {
-	outcomes := make([]outcome, len(who))
-	takesPart := func(client client) bool { return !(client.noTLS && c.tls) }
+func (b *bench) measure(c column, dir string) ([]outcome, error) {
+	outcomes := make([]outcome, len(b.clients))
+	takesPart := func(client client) bool { return !(client.noTLS && c.tls) && !(client.lists && !c.old) }
 	if !c.large {
-		_, err := c.pass(who, takesPart, outcomes, rounds, 1, dir)
+		_, err := b.pass(c, takesPart, outcomes, 1, dir)
 		return outcomes, err
 	}
-	starts := make([]outcome, len(who))
-	if _, err := c.pass(who, takesPart, starts, rounds, c.size, dir); err != nil {
+	starts := make([]outcome, len(b.clients))
+	if _, err := b.pass(c, takesPart, starts, c.size, dir); err != nil {
 		return nil, err
 	}
 	for _, share := range []int{1, slowShare} {
 		mine := func(client client) bool { return takesPart(client) && client.slow == (share > 1) }
-		octets, err := c.pass(who, mine, outcomes, rounds, share, dir)
+		octets, err := b.pass(c, mine, outcomes, share, dir)
 		if err != nil {
 			return nil, err
 		}
-		for k := range who {
-			if taken := outcomes[k].seconds - starts[k].seconds; mine(who[k]) && taken > 0 {
+		for k := range b.clients {
+			if taken := outcomes[k].seconds - starts[k].seconds; mine(b.clients[k]) && taken > 0 {
 				outcomes[k].perOctet = taken / float64(octets)
 			}
 		}
@@ -110,10 +126,18 @@ func (c *column) measure(who []client, rounds int, dir string) ([]outcome, error
 	return outcomes, nil
 }
 
-// pass runs the participants one after the other, round after round, on messages divided by share. In a round before,
-// to warm up, their deliveries are checked.
-func (c *column) pass(who []client, takesPart func(client) bool, outcomes []outcome, rounds, share int, dir string) (octets int, err error) {
-	s, want, ca, err := c.serve(dir, share)
+// pass runs the participants one after the other, round after round, on messages divided by share. The round before is
+// to warm up, and to check what is delivered to stdout; a Maildir is checked after each run.
+func (b *bench) pass(c column, takesPart func(client) bool, outcomes []outcome, share int, dir string) (octets int, err error) {
+	dir, err = os.MkdirTemp(dir, "pass")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o711); err != nil { // an ordinary user's folders are in it
+		return 0, err
+	}
+	s, want, j, err := c.serve(dir, share)
 	if err != nil {
 		return 0, err
 	}
@@ -121,118 +145,122 @@ func (c *column) pass(who []client, takesPart func(client) bool, outcomes []outc
 	for _, text := range want {
 		octets += len(text)
 	}
-	host, port, err := net.SplitHostPort(s.Addr)
-	if err != nil {
-		return 0, err
-	}
-	j := job{host: host, port: port, count: c.count, ca: ca}
-	times := make([][]float64, len(who))
-	for round := range rounds + 1 {
-		for k, client := range who {
+	expected := digestsOf(want)
+	runs := make([][]usage, len(b.clients))
+	for round := range b.rounds + 1 {
+		for k, client := range b.clients {
 			o, warming := &outcomes[k], round == 0
-			switch {
-			case !takesPart(client), o.verdict == failed,
-				warming && c.latency > 0, // would take long, for no new result
-				len(times[k]) > 0 && times[k][0] > longRun.Seconds():
+			if !takesPart(client) || o.reason != "" ||
+				warming && c.latency > 0 || // would take long, for no new result
+				len(runs[k]) > 0 && runs[k][0].Wall > longRun {
 				continue
 			}
-			taken, verdict, err := client.run(j, want, warming && !client.limit, dir)
+			j.dir = filepath.Join(dir, fmt.Sprint("client", k))
+			if round == 0 || !c.old {
+				if err := client.settle(j); err != nil {
+					return 0, fmt.Errorf("%s, %s: %w", c.name, client.name, err)
+				}
+			}
+			before := len(s.Commands())
+			u, verdict, err := b.try(client, j, want, expected, warming && !client.limit)
+			if c.old && err == nil && !client.limit {
+				err = foundNothing(j.mail(), s.Commands()[before:])
+			}
 			switch {
 			case err != nil:
 				fmt.Fprintf(os.Stderr, "%s, %s: %v\n", c.name, client.name, err)
-				o.verdict = failed
-			case warming:
-				o.verdict = verdict
-			default:
-				times[k] = append(times[k], taken.Seconds())
+				o.verdict, o.reason = failed, reason(err, j.dir)
+				if errors.Is(err, errLate) {
+					o.verdict = late
+				}
+			case !warming || client.maildir && u.Wall > longRun:
+				runs[k] = append(runs[k], u)
+				o.memory = max(o.memory, float64(u.Memory)/(1<<20))
+			}
+			if verdict != "" {
+				o.verdict = worse(o.verdict, verdict)
+			}
+			if !c.old {
+				if err := os.RemoveAll(j.dir); err != nil {
+					return 0, err
+				}
 			}
 		}
 	}
-	for k, t := range times {
-		if len(t) > 0 && outcomes[k].verdict != failed {
-			slices.Sort(t)
-			outcomes[k].seconds = t[len(t)/2]
+	for k, runs := range runs {
+		if len(runs) > 0 && outcomes[k].reason == "" {
+			outcomes[k].seconds = median(runs, func(u usage) time.Duration { return u.Wall })
+			outcomes[k].cpu = median(runs, func(u usage) time.Duration { return u.CPU })
 		}
 	}
 	return octets, nil
 }
 
-// run runs the client once, as a process, and checks its deliveries if requested.
-func (c *client) run(j job, want []string, look bool, dir string) (taken time.Duration, verdict string, err error) {
-	if j.dir, err = os.MkdirTemp(dir, "run"); err != nil {
-		return 0, "", err
+// reason returns the beginning of an error for a note, without the names of the folders above dir.
+func reason(err error, dir string) string {
+	text, _, _ := strings.Cut(strings.ReplaceAll(err.Error(), filepath.Dir(dir)+"/", ""), "\n")
+	return text[:min(len(text), 100)]
+}
+
+func median(runs []usage, value func(usage) time.Duration) float64 {
+	times := make([]time.Duration, len(runs))
+	for i, u := range runs {
+		times[i] = value(u)
 	}
-	defer os.RemoveAll(j.dir)
-	for _, folder := range []string{"mail", "mail/tmp", "mail/cur", "mail/new"} {
+	slices.Sort(times)
+	return times[len(times)/2].Seconds()
+}
+
+// settle makes the folder of a job with an empty Maildir in it, and the state of a client that has fetched the messages
+// with the job's unique-ids.
+func (c *client) settle(j job) error {
+	for _, folder := range []string{"", "mail", "mail/tmp", "mail/cur", "mail/new"} {
 		if err := os.Mkdir(filepath.Join(j.dir, folder), 0o700); err != nil {
-			return 0, "", err
+			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
-	defer cancel()
-	cmd, err := c.command(ctx, j)
-	if err != nil {
-		return 0, "", err
+	if j.uids == nil || c.remember == nil {
+		return nil
 	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout := filepath.Join(j.dir, "stdout")
-	if look {
-		f, err := os.Create(stdout)
-		if err != nil {
-			return 0, "", err
-		}
-		defer f.Close()
-		cmd.Stdout = f
-	}
-	begin := time.Now()
-	if err := cmd.Run(); err != nil {
-		return 0, "", fmt.Errorf("%w: %s", err, &stderr)
-	}
-	taken = time.Since(begin)
-	if !look {
-		return taken, "", nil
-	}
-	got, err := os.ReadFile(stdout)
+	return c.remember(j)
+}
+
+// try runs a client once. It checks a delivery to a Maildir, and to stdout if look is set.
+func (b *bench) try(c client, j job, want []string, expected digests, look bool) (u usage, verdict string, err error) {
 	if c.maildir {
-		got, err = readMaildir(filepath.Join(j.dir, "mail"))
+		if u, err = c.run(j, b.limit, nil); err == nil && j.uids == nil {
+			verdict, err = expected.judge(j.mail())
+		}
+		return u, verdict, err
 	}
-	return taken, judge(got, want), err
+	if !look {
+		u, err = c.run(j, b.limit, nil)
+		return u, "", err
+	}
+	stdout, err := os.Create(filepath.Join(j.dir, "stdout"))
+	if err != nil {
+		return u, "", err
+	}
+	defer stdout.Close()
+	if u, err = c.run(j, b.limit, stdout); err != nil {
+		return u, "", err
+	}
+	got, err := os.ReadFile(stdout.Name())
+	return u, judge(got, want), err
 }
 
-// readMaildir returns all messages of a Maildir, in the order of their first lines.
-func readMaildir(dir string) ([]byte, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, "new"))
-	var messages [][]byte
-	for _, e := range entries {
-		text, readErr := os.ReadFile(filepath.Join(dir, "new", e.Name()))
-		messages, err = append(messages, text), errors.Join(err, readErr)
+// foundNothing returns an error if a client that should have found nothing new has not looked, has ended without QUIT,
+// which may be the only sign of an error, or has fetched a message to the Maildir dir.
+func foundNothing(dir string, commands []string) error {
+	if !slices.Contains(commands, "UIDL") || !slices.Contains(commands, "QUIT") {
+		return errors.New("did not ask for the unique-ids, or did not end the session")
 	}
-	slices.SortFunc(messages, bytes.Compare)
-	return bytes.Join(messages, nil), err
-}
-
-// judge compares the concatenated deliveries with the messages sent.
-func judge(got []byte, want []string) string {
-	whole := []byte(strings.Join(want, ""))
-	if sha256.Sum256(got) == sha256.Sum256(whole) {
-		return same
+	files, err := os.ReadDir(filepath.Join(dir, "new"))
+	fetched := slices.ContainsFunc(commands, func(line string) bool {
+		return strings.HasPrefix(line, "RETR ") || strings.HasPrefix(line, "TOP ")
+	})
+	if err == nil && (fetched || len(files) > 0) {
+		return errors.New("fetched old messages")
 	}
-	got = bytes.ReplaceAll(got, []byte("\r\n"), []byte("\n"))
-	whole = bytes.ReplaceAll(whole, []byte("\r\n"), []byte("\n"))
-	if sha256.Sum256(got) == sha256.Sum256(whole) {
-		return lf
-	}
-	for i, text := range want {
-		_, body, _ := strings.Cut(strings.ReplaceAll(text, "\r\n", "\n"), "\n\n")
-		at := bytes.Index(got, []byte("\n\n"))
-		if at < 0 || !bytes.HasPrefix(got[at+2:], []byte(body)) {
-			return wrong
-		}
-		got = got[at+2+len(body):]
-		if i == len(want)-1 && len(got) > 0 {
-			return wrong
-		}
-	}
-	return header
+	return err
 }

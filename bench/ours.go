@@ -37,8 +37,15 @@ func runOurs(mode string, args []string) error {
 		config = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "localhost"}
 		config.RootCAs.AppendCertsFromPEM(pem)
 	}
-	if mode == "raw" {
-		return readRaw(addr, count, config)
+	switch mode {
+	case "raw":
+		commands := make([]string, count)
+		for n := range commands {
+			commands[n] = "RETR " + strconv.Itoa(n+1)
+		}
+		return readRaw(addr, commands, config)
+	case "listings":
+		return readRaw(addr, []string{"UIDL", "LIST"}, config)
 	}
 
 	ctx := context.Background()
@@ -93,9 +100,9 @@ func runOurs(mode string, args []string) error {
 	return c.Quit(ctx)
 }
 
-// readRaw is the reference: it sends commands directly, searches only for the end of the response, and discards all
-// data.
-func readRaw(addr string, count int, config *tls.Config) error {
+// readRaw is the reference: it sends commands with multi-line responses directly, searches only for the end of the
+// response, and discards all data.
+func readRaw(addr string, commands []string, config *tls.Config) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err
@@ -133,8 +140,8 @@ func readRaw(addr string, count int, config *tls.Config) error {
 			return err
 		}
 	}
-	for n := range count {
-		if err := ask("RETR "+strconv.Itoa(n+1)+"\r\n", "\r\n.\r\n"); err != nil {
+	for _, command := range commands {
+		if err := ask(command+"\r\n", "\r\n.\r\n"); err != nil {
 			return err
 		}
 	}
