@@ -50,6 +50,33 @@ func TestBench(t *testing.T) {
 	b.checkFiles(t, "RESULTS.md", "results.svg")
 }
 
+// A small run with this project's command, and with the other fetchers that are installed.
+func TestFetchers(t *testing.T) {
+	b := bench{fetch: true, rounds: 1, size: 1, count: 1, limit: time.Minute, dir: os.TempDir(), command: "go test"} // other users cannot enter a t.TempDir
+	b.clients = fetchers
+	if err := b.pick(false); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.run(func(column) {}); err != nil {
+		t.Fatal(err)
+	}
+	for _, column := range b.mailboxes {
+		for k, o := range b.results[column.name] {
+			c := b.clients[k]
+			if c.lists && !column.old {
+				continue
+			}
+			if o.reason != "" || o.seconds <= 0 || o.cpu <= 0 || o.memory <= 0 {
+				t.Errorf("%s, %s: %+v", c.name, column.name, o)
+			}
+			if (o.verdict == lf || o.verdict == header) == column.old {
+				t.Errorf("%s, %s: verdict %q", c.name, column.name, o.verdict)
+			}
+		}
+	}
+	b.checkFiles(t, "FETCHERS.md", "fetchers.svg")
+}
+
 // checkFiles writes the results, and checks that the plot is XML.
 func (b *bench) checkFiles(t *testing.T, table, plot string) {
 	t.Helper()

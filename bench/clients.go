@@ -26,6 +26,7 @@ type job struct {
 	uids       []string // of the messages, if all of them have been fetched before
 	ca         string   // a file with the server's certificate; if "", no TLS
 	dir        string   // a scratch folder with an empty Maildir in it
+	pop3       string   // the file of this project's command, or ""
 }
 
 func (j *job) mail() string { return filepath.Join(j.dir, "mail") }

@@ -3,7 +3,8 @@
 //
 //	go run -C bench . -install
 //
-// It writes RESULTS.md and results.svg. Of times only ratios are written, since they are similar on other machines.
+// It writes RESULTS.md and results.svg. With -fetchers it compares this project's command with other fetchers of mail,
+// and writes FETCHERS.md and fetchers.svg. Of times only ratios are written, since they are similar on other machines.
 package main
 
 import (
@@ -33,12 +34,16 @@ func main() {
 		return
 	}
 	b := bench{clients: clients, limit: 3 * time.Minute}
+	flag.BoolVar(&b.fetch, "fetchers", false, "compare fetchers, which remember what they have fetched")
 	install := flag.Bool("install", false, "install the clients that are missing, through apt-get")
 	flag.IntVar(&b.rounds, "rounds", 3, "how often each client is run, unless one run takes long")
 	flag.IntVar(&b.size, "size", 256, "MiB in the large message")
-	flag.IntVar(&b.count, "count", 500, "number of small messages")
+	flag.IntVar(&b.count, "count", 500, "number of small messages; with -fetchers, up to 600 times as many")
 	flag.StringVar(&b.dir, "dir", os.TempDir(), "directory for deliveries; use a RAM disk to exclude the disk")
 	flag.Parse()
+	if b.fetch {
+		b.clients, b.limit = fetchers, 90*time.Second
+	}
 	b.command = strings.Join(append([]string{"go run -C bench ."}, os.Args[1:]...), " ")
 	err := b.pick(*install)
 	if err == nil {
@@ -56,11 +61,15 @@ func main() {
 // A bench is one comparison.
 type bench struct {
 	rounds, size, count int
+	fetch               bool          // of fetchers
 	limit               time.Duration // for one run of a client
 	dir, command        string
+	pop3                string // the file of this project's command, or ""
 	clients             []client
 	skipped             []string
 	large, small        []column
+	mailboxes           []column             // for fetchers
+	floor               float64              // MiB, the least that a client's memory can be
 	results             map[string][]outcome // by the name of the column, in the order of clients
 }
 
@@ -111,16 +120,26 @@ func (b *bench) run(progress func(column)) error {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return err
 	}
-	for _, s := range shapes {
-		b.large = append(b.large, column{name: s.name, unit: s.unit, count: 1, size: b.size << 20, large: true})
-	}
-	b.large = append(b.large, column{name: "base64, TLS", unit: shapes[0].unit, count: 1, size: b.size << 20, large: true, tls: true})
-	for _, ms := range []int{0, 1, 20} {
-		b.small = append(b.small, column{name: fmt.Sprint(ms, " ms"), unit: shapes[0].unit, count: b.count, size: 4 << 10,
-			latency: time.Duration(ms) * time.Millisecond})
+	if b.fetch {
+		b.mailboxes = b.cases()
+		if b.pop3, err = buildCommand(dir); err != nil {
+			return err
+		}
+		if b.floor, err = leastMemory(dir); err != nil {
+			return err
+		}
+	} else {
+		for _, s := range shapes {
+			b.large = append(b.large, column{name: s.name, unit: s.unit, count: 1, size: b.size << 20, large: true})
+		}
+		b.large = append(b.large, column{name: "base64, TLS", unit: shapes[0].unit, count: 1, size: b.size << 20, large: true, tls: true})
+		for _, ms := range []int{0, 1, 20} {
+			b.small = append(b.small, column{name: fmt.Sprint(ms, " ms"), unit: shapes[0].unit, count: b.count, size: 4 << 10,
+				latency: time.Duration(ms) * time.Millisecond})
+		}
 	}
 	b.results = make(map[string][]outcome)
-	for _, c := range slices.Concat(b.large, b.small) {
+	for _, c := range slices.Concat(b.large, b.small, b.mailboxes) {
 		progress(c)
 		if b.results[c.name], err = b.measure(c, dir); err != nil {
 			return err
@@ -130,8 +149,12 @@ func (b *bench) run(progress func(column)) error {
 }
 
 func (b *bench) write(dir string) error {
-	if err := os.WriteFile(filepath.Join(dir, "RESULTS.md"), []byte(b.markdown()), 0o644); err != nil {
+	table, text, plot, svg := "RESULTS.md", b.markdown, "results.svg", b.svg
+	if b.fetch {
+		table, text, plot, svg = "FETCHERS.md", b.fetchersMarkdown, "fetchers.svg", b.fetchersSVG
+	}
+	if err := os.WriteFile(filepath.Join(dir, table), []byte(text()), 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "results.svg"), []byte(b.svg()), 0o644)
+	return os.WriteFile(filepath.Join(dir, plot), []byte(svg()), 0o644)
 }

@@ -142,6 +142,7 @@ func (b *bench) pass(c column, takesPart func(client) bool, outcomes []outcome, 
 		return 0, err
 	}
 	defer s.Close()
+	j.pop3 = b.pop3
 	for _, text := range want {
 		octets += len(text)
 	}

@@ -40,7 +40,7 @@ func (d *drawing) legend(x float64, names, colours []string) {
 	for i, name := range names {
 		d.dot(x, height-20, colours[i])
 		d.text(x+8, height-16, "start", "#000", name)
-		x += 30 + 7*float64(len(name))
+		x += 26 + 6.2*float64(len(name))
 	}
 }
 
