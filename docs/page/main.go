@@ -61,23 +61,31 @@ var layout string
 
 // build returns the page made from the results in the tree.
 func build(root string) ([]byte, error) {
+	type benchmark struct {
+		Plots []template.HTML
+		Text  template.HTML
+	}
 	var content struct {
-		Plots              []template.HTML
-		Benchmarks, Matrix template.HTML
+		Benchmarks []benchmark
+		Matrix     template.HTML
 	}
-	results, err := os.ReadFile(filepath.Join(root, "bench", "RESULTS.md"))
-	if err != nil {
-		return nil, err
-	}
-	if content.Benchmarks, err = render(results); err != nil {
-		return nil, err
-	}
-	svg, err := os.ReadFile(filepath.Join(root, "bench", "results.svg"))
-	if err != nil {
-		return nil, err
-	}
-	if content.Plots, err = halves(svg); err != nil {
-		return nil, err
+	for _, files := range [][2]string{{"RESULTS.md", "results.svg"}, {"FETCHERS.md", "fetchers.svg"}} {
+		results, err := os.ReadFile(filepath.Join(root, "bench", files[0]))
+		if err != nil {
+			return nil, err
+		}
+		svg, err := os.ReadFile(filepath.Join(root, "bench", files[1]))
+		if err != nil {
+			return nil, err
+		}
+		var b benchmark
+		if b.Text, err = render(results); err != nil {
+			return nil, err
+		}
+		if b.Plots, err = halves(svg); err != nil {
+			return nil, fmt.Errorf("%s: %w", files[1], err)
+		}
+		content.Benchmarks = append(content.Benchmarks, b)
 	}
 	matrix, err := os.ReadFile(filepath.Join(root, "interop", "MATRIX.md"))
 	if err != nil {
@@ -142,7 +150,7 @@ var viewBox = regexp.MustCompile(`viewBox="0 0 (\d+) (\d+)"`)
 func halves(svg []byte) ([]template.HTML, error) {
 	m := viewBox.FindSubmatch(svg)
 	if m == nil {
-		return nil, errors.New("results.svg: no viewBox")
+		return nil, errors.New("no viewBox")
 	}
 	var width, height int
 	if _, err := fmt.Sscan(string(m[1])+" "+string(m[2]), &width, &height); err != nil {

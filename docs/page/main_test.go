@@ -22,7 +22,7 @@ func TestBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := string(data)
-	for _, part := range []string{"<svg ", `viewBox="0 0 `, "raw socket", "dovecot", `<td class="yes">yes`} {
+	for _, part := range []string{"<svg ", `viewBox="0 0 `, "raw socket", "bare UIDL and LIST", "dovecot", `<td class="yes">yes`} {
 		if !strings.Contains(page, part) {
 			t.Errorf("the page lacks %q", part)
 		}
