@@ -47,7 +47,7 @@ func checkPages(tx *bbolt.Tx) error {
 	return nil
 }
 
-// checkRoot checks the page that has the names of the buckets. Two buckets always fit on one.
+// checkRoot checks the page that has the names of the buckets. Three buckets always fit on one.
 func checkRoot(tx *bbolt.Tx) error {
 	root := uint64(tx.Cursor().Bucket().Root())
 	if typ, err := pageType(tx, root); err != nil || typ != "leaf" {
@@ -56,9 +56,9 @@ func checkRoot(tx *bbolt.Tx) error {
 	return nil
 }
 
-// checkTree checks the pages of the records.
-func checkTree(tx *bbolt.Tx, file io.ReaderAt) error {
-	b := tx.Bucket(recordsBucket)
+// checkTree checks the pages of a bucket.
+func checkTree(tx *bbolt.Tx, bucket []byte, file io.ReaderAt) error {
+	b := tx.Bucket(bucket)
 	if b == nil {
 		return fmt.Errorf("%w: a part is missing", ErrDamaged)
 	}

@@ -30,10 +30,24 @@ const formatVersion = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// A header counts the records in each state, and has the sum of the checksums of all of them. bbolt has no checksums of its data.
+// A header counts the records in each state, and has the sum of the checksums of all of them, and the same of the journal. bbolt has
+// no checksums of its data.
 type header struct {
 	counts [fetch.Refused]uint64 // indexed by State - 1
 	sum    uint64
+
+	entries    uint64 // of the journal
+	journaled  uint64 // records in them
+	journalSum uint64
+}
+
+// fields returns the numbers of the header in the order of the file.
+func (h *header) fields() []*uint64 {
+	var fields []*uint64
+	for i := range h.counts {
+		fields = append(fields, &h.counts[i])
+	}
+	return append(fields, &h.sum, &h.entries, &h.journaled, &h.journalSum)
 }
 
 func (h *header) count(s fetch.State) uint64 {
@@ -75,30 +89,29 @@ func checksum(k, v []byte) uint64 {
 // readHeader returns the header, which is followed by a checksum of its own.
 func readHeader(tx *bbolt.Tx) (h header, err error) {
 	meta := tx.Bucket(metaBucket)
-	if meta == nil || tx.Bucket(recordsBucket) == nil {
+	if meta == nil || tx.Bucket(recordsBucket) == nil || tx.Bucket(journalBucket) == nil {
 		return h, fmt.Errorf("%w: a part is missing", ErrDamaged)
 	}
+	fields := h.fields()
 	b := meta.Get(headerKey)
-	if len(b) != binary.Size(h.counts)+8+4 {
+	if len(b) != 8*len(fields)+4 {
 		return h, fmt.Errorf("%w: the header is malformed", ErrDamaged)
 	}
 	body := b[:len(b)-4]
 	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(b[len(body):]) {
 		return h, fmt.Errorf("%w: the header does not match its checksum", ErrDamaged)
 	}
-	for i := range h.counts {
-		h.counts[i] = binary.BigEndian.Uint64(body[8*i:])
+	for i, field := range fields {
+		*field = binary.BigEndian.Uint64(body[8*i:])
 	}
-	h.sum = binary.BigEndian.Uint64(body[8*len(h.counts):])
 	return h, nil
 }
 
 func writeHeader(tx *bbolt.Tx, h header) error {
 	var b []byte
-	for _, c := range h.counts {
-		b = binary.BigEndian.AppendUint64(b, c)
+	for _, field := range h.fields() {
+		b = binary.BigEndian.AppendUint64(b, *field)
 	}
-	b = binary.BigEndian.AppendUint64(b, h.sum)
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 	return tx.Bucket(metaBucket).Put(headerKey, b)
 }

@@ -157,7 +157,12 @@ func (s *Store) check(tx *bbolt.Tx, account string) error {
 	if _, err := readHeader(tx); err != nil {
 		return err
 	}
-	return checkTree(tx, s.file)
+	for _, name := range [][]byte{recordsBucket, journalBucket} {
+		if err := checkTree(tx, name, s.file); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // guard runs fn and returns a panic as an error. bbolt panics if it meets a damaged page, and a page that the file does not have
@@ -206,8 +211,10 @@ func create(path, account string) error {
 		if err != nil {
 			return err
 		}
-		if _, err = tx.CreateBucket(recordsBucket); err != nil {
-			return err
+		for _, name := range [][]byte{recordsBucket, journalBucket} {
+			if _, err = tx.CreateBucket(name); err != nil {
+				return err
+			}
 		}
 		if err = meta.Put(versionKey, strconv.AppendInt(nil, formatVersion, 10)); err != nil {
 			return err

@@ -80,6 +80,13 @@ func (s *Store) Close() error {
 	}
 	db := s.db
 	s.db = nil
+	if s.broken == nil {
+		// If this fails, as on a full disk, Load does it: what was put is durable.
+		_, err := guard(func() error { return db.Update(fold) })
+		if errors.Is(err, ErrDamaged) {
+			s.broken = s.wrap(err)
+		}
+	}
 	if s.broken != nil {
 		abandon(s.file)
 		return nil
@@ -130,7 +137,13 @@ func (s *Store) Load(ctx context.Context, states ...fetch.State) iter.Seq2[fetch
 	return func(yield func(fetch.Record, error) bool) {
 		l := loader{want: states, chunk: make([]fetch.Record, 0, loadChunk)}
 		for !l.end {
-			if err := s.view(ctx, l.read); err != nil {
+			err := s.view(ctx, l.read)
+			if errors.Is(err, errUnfolded) {
+				if err = s.update(ctx, fold); err == nil {
+					continue
+				}
+			}
+			if err != nil {
 				yield(fetch.Record{}, err)
 				return
 			}
@@ -160,6 +173,9 @@ func (l *loader) read(tx *bbolt.Tx) error {
 		return err
 	}
 	l.chunk = l.chunk[:0]
+	if l.last == nil && h.entries > 0 {
+		return errUnfolded
+	}
 	if len(l.want) > 0 && !slices.ContainsFunc(l.want, func(s fetch.State) bool { return h.count(s) > 0 }) {
 		l.end = true
 		return nil
@@ -210,10 +226,27 @@ func (s *Store) Put(ctx context.Context, records ...fetch.Record) error {
 	if len(records) == 0 {
 		return nil
 	}
+	keys, values := make([][]byte, len(records)), make([][]byte, len(records))
+	for i, r := range records {
+		var err error
+		if keys[i], values[i], err = encodeRecord(r); err != nil {
+			return s.wrap(err)
+		}
+	}
 	return s.update(ctx, func(tx *bbolt.Tx) error {
+		h, err := readHeader(tx)
+		if err != nil {
+			return err
+		}
+		if h.journaled+uint64(len(records)) <= maxJournal {
+			if err := appendEntry(tx, &h, keys, values); err != nil {
+				return err
+			}
+			return writeHeader(tx, h)
+		}
 		return change(tx, func(w *writer) error {
-			for _, r := range records {
-				if err := w.put(r); err != nil {
+			for i, k := range keys {
+				if err := w.putEncoded(k, values[i]); err != nil {
 					return err
 				}
 			}
@@ -250,7 +283,7 @@ type writer struct {
 // 17 MB.
 const fillPercent = .75
 
-// change runs fn with a writer and stores the header.
+// change folds the journal, runs fn with a writer, and stores the header.
 func change(tx *bbolt.Tx, fn func(*writer) error) error {
 	h, err := readHeader(tx)
 	if err != nil {
@@ -258,6 +291,9 @@ func change(tx *bbolt.Tx, fn func(*writer) error) error {
 	}
 	w := &writer{records: tx.Bucket(recordsBucket), header: h}
 	w.records.FillPercent = fillPercent
+	if err := w.fold(tx); err != nil {
+		return err
+	}
 	if err := fn(w); err != nil {
 		return err
 	}
@@ -269,6 +305,10 @@ func (w *writer) put(r fetch.Record) error {
 	if err != nil {
 		return err
 	}
+	return w.putEncoded(k, v)
+}
+
+func (w *writer) putEncoded(k, v []byte) error {
 	if old := w.records.Get(k); old != nil {
 		if err := w.header.remove(k, old); err != nil {
 			return err
