@@ -105,7 +105,7 @@ type Fleet struct {
 
 const (
 	publishTimeout  = 30 * time.Second
-	publishesAtOnce = 16 << 10
+	publishesAtOnce = 1 << 10 // of mail; a slow disk must write them in publishTimeout
 )
 
 // Connect connects to engines, by addresses separated by commas, and never gives up to reconnect.
@@ -268,4 +268,10 @@ func isFenced(err error) bool {
 		return true
 	}
 	return strings.Contains(api.Description, "maximum messages per subject exceeded")
+}
+
+// isOverloaded reports whether the engine refused a message because too many wait to be written.
+func isOverloaded(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.Code == 429
 }

@@ -175,26 +175,37 @@ func (s *streamSink) message(m fetch.Message, size int64, sum []byte) *nats.Msg 
 }
 
 // settle returns nil if the engine refused a mail because it has it already. A server that gives another mail the unique-id of an
-// earlier one must not lose it, so another mail gets a key of its own.
+// earlier one must not lose it, so another mail gets a key of its own. If the engine has too much to write, settle tries again for
+// publishTimeout.
 func (s *streamSink) settle(ctx context.Context, msg *nats.Msg, err error) error {
-	for range 10 {
-		if !isFenced(err) {
-			break
-		}
-		stored, getErr := s.f.mail.GetLastMsgForSubject(ctx, msg.Subject)
+	end := time.Now().Add(publishTimeout)
+	for n := 0; n < 10; n++ {
+		wait := time.Duration(0)
 		switch {
-		case errors.Is(getErr, jetstream.ErrMsgNotFound): // by a replica that lags behind, or it was trimmed just now
-			select {
-			case <-time.After(100 * time.Millisecond):
-			case <-ctx.Done():
-				return context.Cause(ctx)
+		case isOverloaded(err) && time.Now().Before(end):
+			n--
+			wait = spread(200*time.Millisecond, randomJitter())
+		case isFenced(err):
+			stored, getErr := s.f.mail.GetLastMsgForSubject(ctx, msg.Subject)
+			switch {
+			case errors.Is(getErr, jetstream.ErrMsgNotFound): // by a replica that lags behind, or it was trimmed just now
+				wait = 100 * time.Millisecond
+			case getErr != nil:
+				return getErr
+			case stored.Header.Get(headerSHA256) == msg.Header.Get(headerSHA256):
+				return nil
+			default:
+				msg.Subject += "." + msg.Header.Get(headerSHA256)[:32]
 			}
-		case getErr != nil:
-			return getErr
-		case stored.Header.Get(headerSHA256) == msg.Header.Get(headerSHA256):
-			return nil
+		case err != nil:
+			return fmt.Errorf("publish mail: %w", err)
 		default:
-			msg.Subject += "." + msg.Header.Get(headerSHA256)[:32]
+			return nil
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 		_, err = s.f.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(0))
 	}
