@@ -251,7 +251,7 @@ func (p *poll) dial(ctx context.Context) (*pop3.Client, error) {
 	}
 	timeout := p.Timeout
 	setDefault(&timeout, time.Minute)
-	opts := &pop3.Options{TLSConfig: p.TLSConfig, Dialer: p.Dialer, Timeout: timeout, AllowInsecureLogin: p.mailbox.TLS == TLSNone}
+	opts := &pop3.Options{TLSConfig: p.tls, Dialer: p.Dialer, Timeout: timeout, AllowInsecureLogin: p.mailbox.TLS == TLSNone}
 	if p.hook != nil {
 		opts.Observe = func(ctx context.Context, e pop3.Event) {
 			if e.Verb == "DELE" && e.Err == nil {

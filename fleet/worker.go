@@ -40,7 +40,8 @@ type Worker struct {
 	// Discard tells whether it is another one.
 	Sink func(m Mailbox, known func(fetch.Key) bool) fetch.Sink
 
-	// TLSConfig and Dialer are those of the sessions; see pop3.Options.
+	// TLSConfig and Dialer are those of the sessions; see pop3.Options. If TLSConfig has no ClientSessionCache, Run adds one, because
+	// a handshake costs more than the rest of a poll.
 	TLSConfig *tls.Config
 	Dialer    pop3.Dialer
 
@@ -70,6 +71,7 @@ type running struct {
 	f      *Fleet
 	log    *slog.Logger
 	name   string // at random
+	tls    *tls.Config
 	keeper *keeper
 	slots  *semaphore.Weighted
 	budget *budget
@@ -81,7 +83,10 @@ type running struct {
 	breakers map[string]*breaker
 }
 
-const classesEvery = 2 * time.Second
+const (
+	classesEvery = 2 * time.Second
+	tlsSessions  = 1000 // hosts whose TLS sessions are resumed
+)
 
 // Run polls mailboxes until ctx is done. It then lets the sessions commit what they have, and returns nil. It is safe to kill the
 // process instead.
@@ -96,12 +101,18 @@ func (w *Worker) Run(ctx context.Context) error {
 	sessions := w.Sessions
 	setDefault(&sessions, 256)
 	r := &running{
-		Worker: w, f: w.Fleet, log: w.Logger, name: rand.Text(), slots: semaphore.NewWeighted(int64(sessions)),
+		Worker: w, f: w.Fleet, log: w.Logger, name: rand.Text(), tls: w.TLSConfig.Clone(), slots: semaphore.NewWeighted(int64(sessions)),
 		budget:  &budget{semaphore.NewWeighted(bytes), bytes},
 		classes: make(map[string]bool), breakers: make(map[string]*breaker),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.tls == nil {
+		r.tls = new(tls.Config)
+	}
+	if r.tls.ClientSessionCache == nil {
+		r.tls.ClientSessionCache = tls.NewLRUClientSessionCache(tlsSessions)
 	}
 	if err := r.f.ensureClass(ctx, watchClass); err != nil {
 		return err
