@@ -136,6 +136,9 @@ func (p *poll) finish(ctx context.Context, next job) bool {
 // run opens the session and does what is to be done after it.
 func (p *poll) run(ctx context.Context) {
 	begin := time.Now()
+	if p.begun != nil {
+		p.begun(begin.Sub(p.job.Due))
+	}
 	store, err := p.f.loadStore(ctx, &p.job)
 	if err != nil {
 		p.log.Error("records of a mailbox not read", "mailbox", p.id, "err", err)

@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		runEngine()
 	case "worker":
 		runWorker()
+	case "poller":
+		runPoller()
 	default:
 		os.Exit(m.Run())
 	}

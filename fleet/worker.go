@@ -56,7 +56,8 @@ type Worker struct {
 	// Counts may be read at any time.
 	Counts Counts
 
-	hook func(point string) // of tests
+	hook  func(point string)       // of tests
+	begun func(late time.Duration) // of tests: a poll begins, and how late
 }
 
 // Counts are the totals of a worker.

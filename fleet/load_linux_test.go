@@ -1,0 +1,299 @@
+package fleet
+
+import (
+	"context"
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/seed-5b1d5243/pop3/pop3test"
+)
+
+var loadFor = flag.Duration("load", 0, "duration of each measurement of TestLoad, with all mailboxes; if 0, a short trial with a few")
+
+// runPoller is a worker with the defaults of a worker, until the trial ends.
+func runPoller() {
+	nc, err := Connect(os.Getenv("FLEET_URL"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	f, err := Open(context.Background(), nc, Config{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	sessions, _ := strconv.Atoi(os.Getenv("FLEET_SESSIONS"))
+	w := &Worker{Fleet: f, Secrets: testSecrets(), Sessions: sessions, TLSConfig: &tls.Config{InsecureSkipVerify: true}}
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	if err := w.Run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// A usage is what a process has used: CPU time, and memory in bytes.
+type usage struct {
+	cpu       time.Duration
+	rss, peak int64
+}
+
+// usageOf reads the usage of a process, in ticks of 10 ms.
+func usageOf(t *testing.T, pid int) (u usage) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	stat, err := os.ReadFile(dir + "stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	for _, field := range strings.Fields(rest)[11:13] { // utime and stime
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.cpu += time.Duration(ticks) * 10 * time.Millisecond
+	}
+	status, err := os.ReadFile(dir + "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(line, ":")
+		var kib int64
+		fmt.Sscan(value, &kib)
+		switch name {
+		case "VmRSS":
+			u.rss = kib << 10
+		case "VmHWM":
+			u.peak = kib << 10
+		}
+	}
+	return u
+}
+
+// A loadDrop is a mailbox whose messages are made when they are read.
+type loadDrop struct {
+	mailbox, size int
+	count         atomic.Int64
+}
+
+var filler = strings.Repeat(strings.Repeat("x", 70)+"\r\n", 16<<10)
+
+func (d *loadDrop) Count() int       { return int(d.count.Load()) }
+func (d *loadDrop) Size(n int) int64 { return int64(d.size) }
+func (d *loadDrop) UID(n int) string { return fmt.Sprintf("%d.%d", d.mailbox, n) }
+
+func (d *loadDrop) WriteMessage(w io.Writer, n int) error {
+	header := fmt.Sprintf("Subject: %d to %d\r\n\r\n", n, d.mailbox)
+	_, err := io.WriteString(w, header+filler[:d.size-len(header)-2]+"\r\n")
+	return err
+}
+
+// A loadCase is a kind of load.
+type loadCase struct {
+	name      string
+	sync      bool
+	clear     bool // without TLS
+	resume    bool // the servers share the keys of their TLS sessions
+	mailboxes int
+	mails     int // in each mailbox at first
+	arrival   int // percent of the sessions that find a new mail
+	size      int // of a mail
+	latency   time.Duration
+	sessions  int // of the worker
+}
+
+// A loadTrial is an engine, a worker, and in this process the servers.
+type loadTrial struct {
+	loadCase
+	t              *testing.T
+	bench          *bench
+	engine, worker *process
+	polls, mails   atomic.Int64
+}
+
+const loadProviders = 20
+
+func newLoadTrial(t *testing.T, c loadCase) *loadTrial {
+	t.Helper()
+	l := &loadTrial{loadCase: c, t: t}
+	addr := freeAddr(t)
+	env := []string{"FLEET_DIR=" + t.TempDir(), "FLEET_ADDR=" + addr}
+	if c.sync {
+		env = append(env, "FLEET_SYNC=1")
+	}
+	l.engine = spawn(t, "engine", env...)
+	l.bench = benchAt(t, "nats://"+addr, Config{Providers: loadLimits(max(50, c.sessions/loadProviders))})
+	var group errgroup.Group
+	group.SetLimit(64)
+	for i := range c.mailboxes {
+		srv := l.server(i)
+		m := Mailbox{User: "user", Secret: "keyring:x", Provider: "p" + strconv.Itoa(i%loadProviders), Interval: time.Millisecond}
+		if c.mails > 0 {
+			m.Interval = time.Hour
+		}
+		if c.clear {
+			m.TLS, srv.STLS = TLSNone, false
+			srv.Start()
+		} else {
+			srv.StartTLS()
+		}
+		m.Addr = srv.Addr
+		group.Go(func() error { return l.bench.Enrol(t.Context(), m) })
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// loadLimits gives each provider of a trial a limit.
+func loadLimits(limit int) (providers []Provider) {
+	for i := range loadProviders {
+		providers = append(providers, Provider{Name: "p" + strconv.Itoa(i), Limit: limit})
+	}
+	return providers
+}
+
+// server returns the server of a mailbox, which is not started.
+func (l *loadTrial) server(i int) *pop3test.Server {
+	d := &loadDrop{mailbox: i, size: l.size}
+	d.count.Store(int64(l.loadCase.mails))
+	srv := pop3test.NewUnstartedServer(d)
+	srv.Latency = l.latency
+	if l.resume {
+		srv.TLS = new(tls.Config)
+		srv.TLS.SetSessionTicketKeys([][32]byte{{1}})
+	}
+	srv.Refuse = func(verb string, n int) string {
+		switch verb {
+		case "PASS":
+			if rand.IntN(100) < l.arrival {
+				d.count.Add(1)
+			}
+		case "RETR":
+			l.mails.Add(1)
+		case "QUIT":
+			l.polls.Add(1)
+		}
+		return ""
+	}
+	l.t.Cleanup(srv.Close)
+	return srv
+}
+
+// A loadMark is a moment of a trial.
+type loadMark struct {
+	at                     time.Time
+	polls, mails           int64
+	worker, engine, server usage
+}
+
+func (l *loadTrial) mark() loadMark {
+	return loadMark{
+		time.Now(), l.polls.Load(), l.mails.Load(), usageOf(l.t, l.worker.cmd.Process.Pid), usageOf(l.t, l.engine.cmd.Process.Pid),
+		usageOf(l.t, os.Getpid()),
+	}
+}
+
+const mib = 1 << 20
+
+// report reports what was done and used between two moments, for each poll, or for each mail if the trial is a migration.
+func (l *loadTrial) report(a, b loadMark) {
+	seconds := b.at.Sub(a.at).Seconds()
+	polls, mails := b.polls-a.polls, b.mails-a.mails
+	what, n := "poll", polls
+	if l.loadCase.mails > 0 {
+		what, n = "mail", mails
+	}
+	each := func(a, b usage) string {
+		return fmt.Sprintf("%.2f ms", (b.cpu-a.cpu).Seconds()*1000/float64(max(1, n)))
+	}
+	l.t.Logf("%s: %.0f polls/s, %.0f mails/s (%d, %d in %.1f s); CPU a %s: worker %s, engine %s, servers %s; peak memory: worker %d MiB, engine %d MiB",
+		l.name, float64(polls)/seconds, float64(mails)/seconds, polls, mails, seconds,
+		what, each(a.worker, b.worker), each(a.engine, b.engine), each(a.server, b.server), b.worker.peak/mib, b.engine.peak/mib)
+}
+
+// TestLoad measures polls and mails a second, and what they cost.
+func TestLoad(t *testing.T) {
+	measured := *loadFor > 0
+	if !measured {
+		t.Parallel()
+	}
+	for _, c := range []loadCase{
+		{name: "empty, no fsync", mailboxes: 2000},
+		{name: "empty, TLS sessions resumed, no fsync", mailboxes: 2000, resume: true},
+		{name: "empty, in the clear, no fsync", mailboxes: 2000, clear: true},
+		{name: "empty, fsync", mailboxes: 2000, sync: true},
+		{name: "half a mail of 4 KiB a poll, fsync", mailboxes: 2000, sync: true, arrival: 50, size: 4 << 10},
+		{name: "empty, 100 ms a command, no fsync", mailboxes: 2000, latency: 100 * time.Millisecond, sessions: 1500},
+		{name: "migration of 100 mails of 20 KiB a mailbox, fsync", mailboxes: 500, sync: true, mails: 100, size: 20 << 10},
+		{name: "migration of 8 mails of 1 MiB a mailbox, fsync", mailboxes: 400, sync: true, mails: 8, size: 1 << 20},
+	} {
+		if !measured {
+			if c.arrival == 0 && c.mails < 100 {
+				continue // the others do the same and more
+			}
+			c.mailboxes, c.mails = 40, c.mails/10
+		}
+		t.Run(c.name, func(t *testing.T) {
+			if !measured {
+				t.Parallel()
+			}
+			l := newLoadTrial(t, c)
+			l.worker = spawn(t, "poller", "FLEET_URL="+l.bench.url, "FLEET_SESSIONS="+strconv.Itoa(c.sessions))
+			if c.mails > 0 {
+				l.migrate()
+			} else {
+				l.rotate()
+			}
+		})
+	}
+}
+
+// rotate measures polls when every mailbox has been polled once.
+func (l *loadTrial) rotate() {
+	l.bench.until("every mailbox polled", func() bool { return l.polls.Load() >= int64(l.mailboxes) })
+	d := max(*loadFor, time.Second)
+	a := l.mark()
+	time.Sleep(d)
+	b := l.mark()
+	l.report(a, b)
+	if b.polls == a.polls || l.arrival > 0 && b.mails == a.mails {
+		l.t.Errorf("%d polls, %d mails", b.polls-a.polls, b.mails-a.mails)
+	}
+}
+
+// migrate measures until every mailbox is empty.
+func (l *loadTrial) migrate() {
+	a := l.mark()
+	total := uint64(l.mailboxes * l.loadCase.mails)
+	for l.polls.Load() < int64(l.mailboxes) {
+		if time.Since(a.at) > 10*time.Minute {
+			l.t.Fatal("not in time")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	b := l.mark()
+	l.report(a, b)
+	info, err := l.bench.mail.Info(l.t.Context())
+	if err != nil || info.State.Msgs != total || uint64(b.mails-a.mails) != total {
+		l.t.Errorf("%d mails retrieved, %d in the stream, %v; want %d", b.mails-a.mails, info.State.Msgs, err, total)
+	}
+}
