@@ -8,22 +8,32 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-5b1d5243/pop3/fetch"
 )
 
-// objectAge is the age from which the overdue watch deletes an object that no message refers to. It is longer than a session.
-const objectAge = 24 * time.Hour
+// paceEvery is the number of bytes of an object after which the engine must have written them all. It keeps 128 MiB that wait to be
+// written, of all workers together, and refuses more.
+const paceEvery = 2 << 20
 
-// A countingReader counts what is read, and keeps the error.
-type countingReader struct {
-	r   io.Reader
-	n   int64
-	err error
+// A pacedReader counts what is read, keeps the error, and calls pace each paceEvery bytes.
+type pacedReader struct {
+	r     io.Reader
+	pace  func() error
+	n     int64
+	paced int64
+	err   error
 }
 
-func (r *countingReader) Read(p []byte) (int, error) {
+func (r *pacedReader) Read(p []byte) (int, error) {
+	if r.n-r.paced >= paceEvery {
+		if r.err = r.pace(); r.err != nil {
+			return 0, r.err
+		}
+		r.paced = r.n
+	}
 	n, err := r.r.Read(p)
 	r.n += int64(n)
 	if err != nil && err != io.EOF {
@@ -38,7 +48,7 @@ func (s *streamSink) stageLarge(ctx context.Context, m fetch.Message, body io.Re
 	defer release()
 	key := m.Key.Digest(s.account)
 	object := s.id + "." + key + "." + rand.Text()
-	r := &countingReader{r: body}
+	r := &pacedReader{r: body, pace: func() error { return s.pace(ctx) }}
 	_, err := s.f.large.Put(ctx, jetstream.ObjectMeta{Name: object}, r)
 	if r.err != nil {
 		err = r.err
@@ -51,6 +61,26 @@ func (s *streamSink) stageLarge(ctx context.Context, m fetch.Message, body io.Re
 	msg := s.message(m, r.n, sum.Sum(nil))
 	msg.Header.Set(headerObject, object)
 	return s.add(&pendingMail{msg: msg, object: object}), nil
+}
+
+// pace waits until the engine has written the chunks that were sent to it: a message of the same connection and the same stream is
+// confirmed after them. The message replaces the one before.
+func (s *streamSink) pace(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	msg := nats.NewMsg("$O." + largeBucket + ".C.pace")
+	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	for {
+		_, err := s.f.js.PublishMsg(ctx, msg)
+		if !isOverloaded(err) {
+			return err
+		}
+		select {
+		case <-time.After(spread(200*time.Millisecond, randomJitter())):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // publishLarge publishes the message that refers to an object. If the engine has the mail already, the object is deleted.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -28,13 +29,17 @@ func runPoller() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	f, err := Open(context.Background(), nc, Config{})
+	lease, _ := time.ParseDuration(os.Getenv("FLEET_LEASE"))
+	f, err := Open(context.Background(), nc, Config{AckWait: lease})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	sessions, _ := strconv.Atoi(os.Getenv("FLEET_SESSIONS"))
 	w := &Worker{Fleet: f, Secrets: testSecrets(), Sessions: sessions, TLSConfig: &tls.Config{InsecureSkipVerify: true}}
+	if os.Getenv("FLEET_TEST_LOG") != "" {
+		w.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
@@ -101,7 +106,13 @@ func (d *loadDrop) UID(n int) string { return fmt.Sprintf("%d.%d", d.mailbox, n)
 
 func (d *loadDrop) WriteMessage(w io.Writer, n int) error {
 	header := fmt.Sprintf("Subject: %d to %d\r\n\r\n", n, d.mailbox)
-	_, err := io.WriteString(w, header+filler[:d.size-len(header)-2]+"\r\n")
+	_, err := io.WriteString(w, header)
+	for left := d.size - len(header) - len("\r\n"); left > 0 && err == nil; left -= len(filler) {
+		_, err = io.WriteString(w, filler[:min(left, len(filler))])
+	}
+	if err == nil {
+		_, err = io.WriteString(w, "\r\n")
+	}
 	return err
 }
 
@@ -116,7 +127,8 @@ type loadCase struct {
 	arrival   int // percent of the sessions that find a new mail
 	size      int // of a mail
 	latency   time.Duration
-	sessions  int // of the worker
+	sessions  int           // of the worker
+	lease     time.Duration // if 0, the default
 }
 
 // A loadTrial is an engine, a worker, and in this process the servers.
@@ -139,7 +151,7 @@ func newLoadTrial(t *testing.T, c loadCase) *loadTrial {
 		env = append(env, "FLEET_SYNC=1")
 	}
 	l.engine = spawn(t, "engine", env...)
-	l.bench = benchAt(t, "nats://"+addr, Config{Providers: loadLimits(max(50, c.sessions/loadProviders))})
+	l.bench = benchAt(t, "nats://"+addr, Config{AckWait: c.lease, Providers: loadLimits(max(50, c.sessions/loadProviders))})
 	var group errgroup.Group
 	group.SetLimit(64)
 	for i := range c.mailboxes {

@@ -29,16 +29,30 @@ type Mail struct {
 }
 
 // Open returns the mail as the server sent it, with CRLF line endings. It is complete or an error comes: the digest of large mail is
-// checked at the end. The caller closes it.
+// checked at the end. Large mail must be read in a minute, and a second more for each 64 KiB. The caller closes it.
 func (m *Mail) Open(ctx context.Context) (io.ReadCloser, error) {
 	if m.object == "" {
 		return io.NopCloser(bytes.NewReader(m.msg.Data())), nil
 	}
+	// Without a deadline it would have to be read in five seconds.
+	ctx, cancel := context.WithTimeout(ctx, time.Minute+time.Duration(m.Size/(64<<10))*time.Second)
 	o, err := m.f.large.Get(ctx, m.object)
 	if err != nil {
+		cancel()
 		return nil, fmt.Errorf("fleet: mail %s: %w", m.Key, err)
 	}
-	return o, nil
+	return largeBody{o, cancel}, nil
+}
+
+// A largeBody is a mail in the object store.
+type largeBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b largeBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
 }
 
 // Ack says that the mail was delivered, and waits until the engine knows.

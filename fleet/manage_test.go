@@ -287,7 +287,7 @@ func TestReceiveAndTrim(t *testing.T) {
 		}
 	}
 	trim(0)
-	if err := b.sweepLarge(ctx); err != nil {
+	if err := b.sweepLarge(ctx, objectAge); err != nil {
 		t.Fatal(err)
 	}
 	if objects, err := b.large.List(ctx); err != nil || len(objects) != 1 {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -151,7 +150,7 @@ func (f *Fleet) Watch(ctx context.Context) (found int, err error) {
 	if err != nil {
 		return found, err
 	}
-	return found, errors.Join(f.trim(ctx, now.Add(-f.cfg.MailAge)), f.sweepRecords(ctx, objects), f.sweepLarge(ctx))
+	return found, errors.Join(f.trim(ctx, now.Add(-f.cfg.MailAge)), f.sweepRecords(ctx, objects), f.sweepLarge(ctx, objectAge))
 }
 
 // rearm publishes jobs again that are overdue and will not be delivered: schedules that did not fire, and jobs that their consumer
@@ -241,85 +240,4 @@ func (f *Fleet) trim(ctx context.Context, before time.Time) error {
 		return nil
 	}
 	return f.mail.Purge(ctx, jetstream.WithPurgeSequence(end))
-}
-
-// sweepRecords deletes objects of records that no job refers to.
-func (f *Fleet) sweepRecords(ctx context.Context, current map[string]string) error {
-	return sweep(ctx, f.seen, time.Hour, func(object string) (bool, error) {
-		if current[objectOwner(object)] == object {
-			return false, nil
-		}
-		// It may have been written since.
-		id := objectOwner(object)
-		m, _, err := f.get(ctx, id)
-		if errors.Is(err, ErrNotEnrolled) {
-			return true, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		for _, subject := range []string{nowSubject(m.Provider, id), laterSubject(m.Provider, id)} {
-			msg, err := f.jobs.GetLastMsgForSubject(ctx, subject)
-			if errors.Is(err, jetstream.ErrMsgNotFound) {
-				continue
-			}
-			if err != nil {
-				return false, err
-			}
-			if j, err := decodeJob(msg.Data); err != nil || j.Object == object {
-				return false, err
-			}
-		}
-		return true, nil
-	})
-}
-
-// sweepLarge deletes mail in the object store that no message refers to.
-func (f *Fleet) sweepLarge(ctx context.Context) error {
-	return sweep(ctx, f.large, objectAge, func(object string) (bool, error) {
-		id, key := objectKey(object)
-		subject := mailPrefix + id + "." + key
-		batch, err := jetstreamext.GetLastMsgsFor(ctx, f.js, MailStream, []string{subject, subject + ".*"})
-		if err != nil {
-			return false, err
-		}
-		for msg, err := range batch {
-			if errors.Is(err, jetstreamext.ErrNoMessages) {
-				break
-			}
-			if err != nil {
-				return false, err
-			}
-			if msg.Header.Get(headerObject) == object {
-				return false, nil
-			}
-		}
-		return true, nil
-	})
-}
-
-// sweep deletes the objects older than age that are unused.
-func sweep(ctx context.Context, bucket jetstream.ObjectStore, age time.Duration, unused func(object string) (bool, error)) error {
-	objects, err := bucket.List(ctx)
-	if errors.Is(err, jetstream.ErrNoObjectsFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, o := range objects {
-		if time.Since(o.ModTime) < age || !strings.Contains(o.Name, ".") {
-			continue
-		}
-		ok, err := unused(o.Name)
-		if err != nil {
-			return err
-		}
-		if ok {
-			if err := bucket.Delete(ctx, o.Name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
