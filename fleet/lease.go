@@ -47,6 +47,13 @@ func (l *lease) freeze() {
 	l.frozen = true
 }
 
+// giveBack lets another worker have a job that was not begun.
+func (l *lease) giveBack() {
+	if l.valid() {
+		l.msg.Nak()
+	}
+}
+
 // A keeper extends the leases of a worker, each AckWait/6, and drops the session of those that it could not extend for 2/3 of AckWait.
 type keeper struct {
 	nc *nats.Conn

@@ -125,8 +125,9 @@ func TestWatch(t *testing.T) {
 	waiting, _ := b.mailbox("waiting")
 	missing, _ := b.mailbox("missing")
 	stuck, _ := b.mailbox("stuck")
-	b.enrol(waiting, missing, stuck)
-	for _, m := range []Mailbox{missing, stuck} {
+	putOff, _ := b.mailbox("put off")
+	b.enrol(waiting, missing, stuck, putOff)
+	for _, m := range []Mailbox{missing, stuck, putOff} {
 		if err := b.jobs.Purge(ctx, jetstream.WithPurgeSubject(jobSubjects(m.Provider, m.ID()))); err != nil {
 			t.Fatal(err)
 		}
@@ -134,6 +135,10 @@ func TestWatch(t *testing.T) {
 	// A message without a schedule stands for one that the engine has lost.
 	old := `{"due":"2001-01-01T00:00:00Z","failures":3}`
 	if _, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: laterSubject(stuck.Provider, stuck.ID()), Data: []byte(old)}); err != nil {
+		t.Fatal(err)
+	}
+	hour := time.Now().Add(time.Hour)
+	if err := b.schedule(ctx, putOff.Provider, putOff.ID(), job{Due: time.Unix(1e9, 0)}, hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	found, err := b.Watch(ctx)
@@ -148,9 +153,62 @@ func TestWatch(t *testing.T) {
 	if _, due := b.jobOf(waiting); !due {
 		t.Error("the waiting job was changed")
 	}
+	if _, due := b.jobOf(putOff); due {
+		t.Error("the job that was put off was changed")
+	}
 	s, err := b.Status(ctx)
-	if err != nil || s.Mailboxes != 3 || s.Late.Due != 3 || s.Missing != 0 {
+	if err != nil || s.Mailboxes != 4 || s.Late.Due != 3 || s.Missing != 0 {
 		t.Errorf("status %+v, %v", s, err)
+	}
+}
+
+// TestWatchFindsAcknowledgedJob has a job that its consumer takes for acknowledged, as it was seen once after an engine was killed.
+func TestWatchFindsAcknowledgedJob(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, quick())
+	ctx := t.Context()
+	m, d := b.mailbox("a", text("one", 10))
+	b.enrol(m)
+	job := nowSubject(m.Provider, m.ID())
+	if _, err := b.js.Publish(ctx, job, []byte(`{"due":"2001-01-01T00:00:00Z"}`)); err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := b.jobs.Consumer(ctx, consumerPrefix+m.Provider)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The consumer acknowledges a later message, of another subject, and then has its own subject again.
+	own := consumer.CachedInfo().Config
+	other := own
+	other.FilterSubject = nowSubject("decoy", "x")
+	for _, cfg := range []jetstream.ConsumerConfig{other, own} {
+		if consumer, err = b.jobs.UpdateConsumer(ctx, cfg); err != nil {
+			t.Fatal(err)
+		}
+		if cfg.FilterSubject == own.FilterSubject {
+			break
+		}
+		if _, err := b.js.Publish(ctx, other.FilterSubject, nil); err != nil {
+			t.Fatal(err)
+		}
+		msg, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := msg.DoubleAck(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if msg, err := consumer.Next(jetstream.FetchMaxWait(100 * time.Millisecond)); err == nil {
+		t.Fatalf("the consumer delivers %s", msg.Subject())
+	}
+	if found, err := b.Watch(ctx); err != nil || found != 1 {
+		t.Errorf("Watch: %d, %v, want 1", found, err)
+	}
+	b.start(b.worker())
+	b.until("message deleted", func() bool { return len(d.srv.Deleted()) == 1 })
+	if got := fmt.Sprint(b.events(m)); got != "[forgotten]" {
+		t.Errorf("events %s", got)
 	}
 }
 

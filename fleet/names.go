@@ -32,6 +32,7 @@ const (
 	watchClass = "watch"
 	watchID    = "watch"
 
+	otherPrefix  = "other-"
 	otherClasses = 16
 )
 
@@ -69,7 +70,7 @@ func otherClass(addr string) string {
 	}
 	h := fnv.New32a()
 	h.Write([]byte(strings.ToLower(host)))
-	return "other-" + strconv.Itoa(int(h.Sum32()%otherClasses))
+	return otherPrefix + strconv.Itoa(int(h.Sum32()%otherClasses))
 }
 
 // isToken reports whether s can be a part of a subject and of the name of a consumer.

@@ -71,6 +71,10 @@ func (r *running) poll(ctx context.Context, class string, l *lease) {
 	if p.rests(ctx, int(meta.NumDelivered)) {
 		return
 	}
+	if isShared(class) {
+		p.alone(ctx)
+		return
+	}
 	p.run(ctx)
 }
 
@@ -102,7 +106,7 @@ func (p *poll) rests(ctx context.Context, delivered int) bool {
 	default:
 		return false
 	}
-	if p.finish(ctx, next) && (p.mailbox.Paused || next.Parked) {
+	if p.finish(ctx, next, next.Due) && (p.mailbox.Paused || next.Parked) {
 		// The mailbox may have been resumed or changed in the meantime.
 		if m, revision, err := p.f.get(ctx, p.id); err == nil && revision != p.revision {
 			p.f.wake(ctx, m, nil)
@@ -112,15 +116,15 @@ func (p *poll) rests(ctx context.Context, delivered int) bool {
 }
 
 // finish schedules the next poll and acknowledges the job.
-func (p *poll) finish(ctx context.Context, next job) bool {
-	err := p.f.schedule(ctx, p.class, p.id, next, next.Due, p.sequence)
+func (p *poll) finish(ctx context.Context, next job, at time.Time) bool {
+	err := p.f.schedule(ctx, p.class, p.id, next, at, p.sequence)
 	for tries := 0; err != nil && !isFenced(err) && p.lease.valid() && ctx.Err() == nil && tries < 100; tries++ {
 		p.log.Warn("next poll not scheduled", "mailbox", p.id, "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(250 * time.Millisecond):
 		}
-		err = p.f.schedule(ctx, p.class, p.id, next, next.Due, p.sequence)
+		err = p.f.schedule(ctx, p.class, p.id, next, at, p.sequence)
 	}
 	switch {
 	case isFenced(err): // by another worker, by Remove, or by this one if an earlier response was lost
@@ -195,7 +199,7 @@ func (p *poll) conclude(ctx context.Context, begin time.Time, store *jobStore, r
 		p.Counts.Failed.Add(1)
 		p.log.Warn("poll failed", "class", p.class, "mailbox", p.id, "kind", string(kind), "err", err)
 	}
-	scheduled := p.finish(ctx, next)
+	scheduled := p.finish(ctx, next, next.Due)
 	if scheduled && next.Object != object {
 		p.f.forget(ctx, object)
 	}

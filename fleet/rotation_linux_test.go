@@ -74,7 +74,7 @@ func (r *rotation) run(sync bool) {
 		r.env = append(r.env, "FLEET_SYNC=1")
 	}
 	r.engine = spawn(t, "engine", r.env...)
-	r.bench = benchAt(t, "nats://"+addr, Config{Providers: loadLimits(50)})
+	r.bench = benchAt(t, "nats://"+addr, Config{Providers: loadLimits(loadProviders, 50)})
 	for i := range r.n {
 		r.mailboxes = append(r.mailboxes, Mailbox{
 			User: "user", Addr: fmt.Sprintf("pop-%d.example.org:110", i), TLS: TLSNone, Secret: "keyring:x",

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -123,7 +124,7 @@ func (f *Fleet) Watch(ctx context.Context) (found int, err error) {
 			continue
 		}
 		delete(missing, id)
-		if err != nil || now.Sub(j.Due) > 2*m.Interval+f.cfg.AckWait {
+		if err != nil || now.Sub(dueOf(msg, j)) > 2*m.Interval+f.cfg.AckWait {
 			late = append(late, &jetstream.RawStreamMsg{Subject: msg.Subject, Sequence: msg.Sequence, Data: msg.Data})
 		}
 	}
@@ -151,6 +152,16 @@ func (f *Fleet) Watch(ctx context.Context) (found int, err error) {
 		return found, err
 	}
 	return found, errors.Join(f.trim(ctx, now.Add(-f.cfg.MailAge)), f.sweepRecords(ctx, objects), f.sweepLarge(ctx, objectAge))
+}
+
+// dueOf returns when a job is delivered: not when it is due if it was put off.
+func dueOf(msg *jetstream.RawStreamMsg, j job) time.Time {
+	if text, ok := strings.CutPrefix(msg.Header.Get(jetstream.ScheduleHeader), "@at "); ok {
+		if at, err := time.Parse(time.RFC3339, text); err == nil {
+			return at
+		}
+	}
+	return j.Due
 }
 
 // rearm publishes jobs again that are overdue and will not be delivered: schedules that did not fire, and jobs that their consumer

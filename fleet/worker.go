@@ -40,8 +40,8 @@ type Worker struct {
 	// Discard tells whether it is another one.
 	Sink func(m Mailbox, known func(fetch.Key) bool) fetch.Sink
 
-	// TLSConfig and Dialer are those of the sessions; see pop3.Options. If TLSConfig has no ClientSessionCache, Run adds one, because
-	// a handshake costs more than the rest of a poll.
+	// TLSConfig and Dialer are those of the sessions; see pop3.Options. If TLSConfig has no ClientSessionCache, Run adds one, so that
+	// not every poll verifies the certificate of the server.
 	TLSConfig *tls.Config
 	Dialer    pop3.Dialer
 
@@ -63,6 +63,7 @@ type Worker struct {
 // Counts are the totals of a worker.
 type Counts struct {
 	Polls, Failed, Mails, Bytes, Deleted, Redelivered, Fenced atomic.Int64
+	PutOff                                                    atomic.Int64 // jobs, because of other sessions with their host
 	Sessions                                                  atomic.Int64 // open now
 }
 
@@ -82,6 +83,7 @@ type running struct {
 	mu       sync.Mutex
 	classes  map[string]bool
 	breakers map[string]*breaker
+	hosts    map[string]*host
 }
 
 const (
@@ -104,7 +106,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	r := &running{
 		Worker: w, f: w.Fleet, log: w.Logger, name: rand.Text(), tls: w.TLSConfig.Clone(), slots: semaphore.NewWeighted(int64(sessions)),
 		budget:  &budget{semaphore.NewWeighted(bytes), bytes},
-		classes: make(map[string]bool), breakers: make(map[string]*breaker),
+		classes: make(map[string]bool), breakers: make(map[string]*breaker), hosts: make(map[string]*host),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -228,9 +230,7 @@ func (r *running) consume(ctx context.Context, class string) error {
 		}
 		if class != watchClass {
 			if err := r.slots.Acquire(session, 1); err != nil {
-				if l.valid() {
-					msg.Nak()
-				}
+				l.giveBack()
 				finish()
 				if ctx.Err() != nil {
 					return ctx.Err()
