@@ -34,10 +34,11 @@ type trial struct {
 	refused     atomic.Bool
 }
 
-func newTrial(t *testing.T, mailboxes int) *trial {
+// newTrial returns a trial. env is more of the environment of the engine.
+func newTrial(t *testing.T, mailboxes int, env ...string) *trial {
 	t.Helper()
 	addr := freeAddr(t)
-	env := []string{"FLEET_DIR=" + t.TempDir(), "FLEET_ADDR=" + addr}
+	env = append([]string{"FLEET_DIR=" + t.TempDir(), "FLEET_ADDR=" + addr}, env...)
 	e := spawn(t, "engine", env...)
 	url := "nats://" + addr
 	tr := &trial{killer: &killer{t: t}, engine: e, engineEnv: env}
