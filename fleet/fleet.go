@@ -104,6 +104,7 @@ type Fleet struct {
 }
 
 const (
+	maxClasses      = 10_000 // the engine permits 1,000 consumers if the stream does not say otherwise
 	publishTimeout  = 30 * time.Second
 	publishesAtOnce = 1 << 10 // of mail; a slow disk must write them in publishTimeout
 )
@@ -158,6 +159,7 @@ func (f *Fleet) create(ctx context.Context) (err error) {
 		Subjects:          []string{nowPrefix + ">", laterPrefix + ">"},
 		Retention:         jetstream.WorkQueuePolicy,
 		MaxMsgsPerSubject: 1,
+		MaxConsumers:      maxClasses,
 		AllowMsgSchedules: true,
 		AllowDirect:       true,
 		PersistMode:       jetstream.DefaultPersistMode, // jobs were lost with the asynchronous mode

@@ -250,6 +250,24 @@ func (l *loadTrial) report(a, b loadMark) {
 		what, each(a.worker, b.worker), each(a.engine, b.engine), each(a.server, b.server), b.worker.peak/mib, b.engine.peak/mib)
 }
 
+// handshake returns the CPU time of a TLS handshake, of both sides together. It shows how fast the machine is at the moment, and is the
+// unit in which figures of two machines can be compared.
+func handshake(t *testing.T) time.Duration {
+	t.Helper()
+	srv := pop3test.NewUnstartedServer(nil)
+	defer srv.Close()
+	const n = 500
+	begin := usageOf(t, os.Getpid())
+	for range n {
+		conn := srv.PipeTLS()
+		if err := tls.Client(conn, pop3test.TLSConfig()).HandshakeContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+	return (usageOf(t, os.Getpid()).cpu - begin.cpu) / n
+}
+
 // TestLoad measures polls and mails a second, and what they cost.
 func TestLoad(t *testing.T) {
 	measured := *loadFor > 0
@@ -274,7 +292,9 @@ func TestLoad(t *testing.T) {
 			c.mailboxes, c.mails, c.providers = 40, c.mails/10, c.providers/25
 		}
 		t.Run(c.name, func(t *testing.T) {
-			if !measured {
+			if measured {
+				t.Logf("CPU of a TLS handshake, both sides: %.2f ms", handshake(t).Seconds()*1000)
+			} else {
 				t.Parallel()
 			}
 			l := newLoadTrial(t, c)

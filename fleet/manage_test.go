@@ -212,6 +212,26 @@ func TestWatchFindsAcknowledgedJob(t *testing.T) {
 	}
 }
 
+// TestManyProviders has more providers than an engine permits by default.
+func TestManyProviders(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes ten seconds")
+	}
+	t.Parallel()
+	b := newBench(t, quick())
+	const providers = 1001
+	for i := range providers {
+		if err := b.ensureClass(t.Context(), fmt.Sprint("p", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, d := b.mailbox("a", text("one", 10))
+	m.Provider = fmt.Sprint("p", providers-1)
+	b.enrol(m)
+	b.start(b.worker())
+	b.until("message deleted", func() bool { return len(d.srv.Deleted()) == 1 })
+}
+
 func TestCopy(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, quick())
