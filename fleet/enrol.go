@@ -29,14 +29,16 @@ func (f *Fleet) Enrol(ctx context.Context, m Mailbox) error {
 	case err != nil:
 		return err
 	case old == m:
-		return f.add(ctx, m.Provider, m.ID())
+		_, err := f.add(ctx, m.Provider, m.ID())
+		return err
 	case old.Provider != m.Provider:
 		return fmt.Errorf("fleet: mailbox %s is enrolled with provider %s: remove it first", m.ID(), old.Provider)
 	}
 	if err := f.put(ctx, m, revision); err != nil {
 		return err
 	}
-	if err := f.add(ctx, m.Provider, m.ID()); err != nil {
+	had, err := f.add(ctx, m.Provider, m.ID())
+	if err != nil || !had {
 		return err
 	}
 	return f.wake(ctx, m, nil)
@@ -75,14 +77,14 @@ func (f *Fleet) put(ctx context.Context, m Mailbox, revision uint64) error {
 	return nil
 }
 
-// add makes a mailbox due if it has no job.
-func (f *Fleet) add(ctx context.Context, class, id string) error {
+// add makes a mailbox due if it has no job, and reports whether it had one.
+func (f *Fleet) add(ctx context.Context, class, id string) (had bool, err error) {
 	j := job{Due: time.Now()}
-	err := f.publish(ctx, nowSubject(class, id), j, jetstream.WithExpectLastSequenceForSubject(0, jobSubjects(class, id)))
+	err = f.publish(ctx, nowSubject(class, id), j, jetstream.WithExpectLastSequenceForSubject(0, jobSubjects(class, id)))
 	if isFenced(err) {
-		return nil
+		return true, nil
 	}
-	return err
+	return false, err
 }
 
 // wake makes a mailbox that is not due yet due now. change, if not nil, changes its job. A mailbox that is due or being polled is
@@ -159,7 +161,7 @@ func (f *Fleet) Retry(ctx context.Context, m Mailbox) error {
 	if err != nil {
 		return err
 	}
-	if err := f.add(ctx, stored.Provider, stored.ID()); err != nil {
+	if _, err := f.add(ctx, stored.Provider, stored.ID()); err != nil {
 		return err
 	}
 	return f.wake(ctx, stored, func(j *job) {

@@ -120,7 +120,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := r.f.ensureClass(ctx, watchClass); err != nil {
 		return err
 	}
-	if err := r.f.add(ctx, watchClass, watchID); err != nil {
+	if _, err := r.f.add(ctx, watchClass, watchID); err != nil {
 		return err
 	}
 
