@@ -160,6 +160,23 @@ func TestWorkerFencesItself(t *testing.T) {
 	}
 }
 
+// TestLeaseOfClassIsShorter has a worker that was configured with a longer lease than the mailboxes have.
+func TestLeaseOfClassIsShorter(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, quick())
+	m, d := b.mailbox("a", text("one", 10))
+	d.srv.Latency = quick().AckWait / 5 // the session takes longer than the lease
+	m.Interval = time.Hour
+	b.enrol(m)
+	w := b.worker()
+	w.Fleet = b.open(Config{})
+	b.start(w)
+	b.until("a poll", func() bool { return w.Counts.Polls.Load() > 0 })
+	if n := w.Counts.Fenced.Load(); n > 0 || len(d.srv.Deleted()) != 1 {
+		t.Errorf("%d sessions dropped, deleted: %v", n, d.srv.Deleted())
+	}
+}
+
 func TestSinkFails(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, quick())
