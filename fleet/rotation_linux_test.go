@@ -39,6 +39,7 @@ func (d slowDialer) DialContext(ctx context.Context, network, addr string) (net.
 // A rotation is an engine in a process of its own, with many mailboxes, and in this process a worker with sessions that sleep.
 type rotation struct {
 	t         *testing.T
+	sync      bool
 	n         int
 	interval  time.Duration
 	dir       string
@@ -55,22 +56,22 @@ type rotation struct {
 func TestRotation(t *testing.T) {
 	for _, sync := range []bool{false, true} {
 		t.Run(fmt.Sprintf("fsync %v", sync), func(t *testing.T) {
-			r := &rotation{t: t, n: *rotationOf, interval: 5 * time.Minute}
+			r := &rotation{t: t, sync: sync, n: *rotationOf, interval: 5 * time.Minute}
 			if r.n == 0 {
 				t.Parallel()
 				r.n, r.interval = 100, 3*time.Second
 			}
-			r.run(sync)
+			r.run()
 		})
 	}
 }
 
-func (r *rotation) run(sync bool) {
+func (r *rotation) run() {
 	t := r.t
 	r.dir = t.TempDir()
 	addr := freeAddr(t)
 	r.env = []string{"FLEET_DIR=" + r.dir, "FLEET_ADDR=" + addr}
-	if sync {
+	if r.sync {
 		r.env = append(r.env, "FLEET_SYNC=1")
 	}
 	r.engine = spawn(t, "engine", r.env...)
@@ -83,7 +84,7 @@ func (r *rotation) run(sync bool) {
 	}
 	begin := time.Now()
 	r.each(func(i int, m Mailbox) error { return r.bench.Enrol(t.Context(), m) })
-	t.Logf("%d mailboxes, fsync %v: enrolled in %.1f s", r.n, sync, time.Since(begin).Seconds())
+	t.Logf("%d mailboxes, fsync %v: enrolled in %.1f s", r.n, r.sync, time.Since(begin).Seconds())
 
 	srv := pop3test.NewUnstartedServer(nil)
 	srv.STLS = false
@@ -138,8 +139,11 @@ func (r *rotation) spread() (first time.Time) {
 		r.t.Fatal(err)
 	}
 	wait := time.Second // until everything is scheduled
-	if r.n > 1000 {
+	switch {
+	case r.n > 1000 && r.sync:
 		wait = 3 * time.Minute
+	case r.n > 1000:
+		wait = 30 * time.Second
 	}
 	begin := time.Now()
 	first = begin.Add(wait)
