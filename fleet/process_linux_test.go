@@ -280,6 +280,21 @@ func (f *field) check() {
 	}
 }
 
+// checkSessions looks for two sessions in a mailbox, and for more sessions with a provider than the default limit.
+func (f *field) checkSessions() {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.twice > 0 {
+		f.t.Errorf("%d times two sessions in a mailbox", f.twice)
+	}
+	for provider, n := range f.most {
+		if n > 8 {
+			f.t.Errorf("provider %s had %d sessions at once, limit 8", provider, n)
+		}
+	}
+}
+
 // A killer has the processes of a trial.
 type killer struct {
 	t       *testing.T
@@ -340,14 +355,7 @@ func TestWorkerDiesAtEachPoint(t *testing.T) {
 	f.drained()
 	t.Logf("deaths at %s: %v", strings.Join(points, ", "), k.deaths)
 	f.check()
-	if f.twice > 0 {
-		t.Errorf("%d times two sessions in a mailbox", f.twice)
-	}
-	for provider, n := range f.most {
-		if n > 8 {
-			t.Errorf("provider %s had %d sessions at once, limit 8", provider, n)
-		}
-	}
+	f.checkSessions()
 }
 
 // worker2 returns a worker that dials by network.
