@@ -12,7 +12,7 @@ import (
 // TestLargeMail fetches mails of 50 MiB, kills the worker while it does, and reads them while they arrive.
 func TestLargeMail(t *testing.T) {
 	t.Parallel()
-	c := loadCase{mailboxes: 3, sync: true, mails: 1, size: 50 << 20, lease: 2 * time.Second}
+	c := loadCase{mailboxes: 2, sync: true, mails: 1, size: 50 << 20, lease: 2 * time.Second}
 	if *loadFor > 0 {
 		c.mailboxes = 24
 	}

@@ -245,7 +245,8 @@ func (l *loadTrial) report(a, b loadMark) {
 	each := func(a, b usage) string {
 		return fmt.Sprintf("%.2f ms", (b.cpu-a.cpu).Seconds()*1000/float64(max(1, n)))
 	}
-	l.t.Logf("%s: %.0f polls/s, %.0f mails/s (%d, %d in %.1f s); CPU a %s: worker %s, engine %s, servers %s; peak memory: worker %d MiB, engine %d MiB",
+	l.t.Logf("%s: %.0f polls/s, %.0f mails/s (%d, %d in %.1f s); CPU a %s: worker %s, engine %s, servers %s; "+
+		"peak memory: worker %d MiB, engine %d MiB",
 		l.name, float64(polls)/seconds, float64(mails)/seconds, polls, mails, seconds,
 		what, each(a.worker, b.worker), each(a.engine, b.engine), each(a.server, b.server), b.worker.peak/mib, b.engine.peak/mib)
 }

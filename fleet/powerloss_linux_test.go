@@ -27,7 +27,11 @@ func newDisk(t *testing.T) *disk {
 	if err := os.WriteFile(d.image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(d.image, 256<<20); err != nil {
+	size := int64(64 << 20)
+	if *chaosFor > 0 {
+		size = 256 << 20
+	}
+	if err := os.Truncate(d.image, size); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(d.dir, 0o700); err != nil {

@@ -71,7 +71,9 @@ func (f *Fleet) sweepLarge(ctx context.Context, age time.Duration) error {
 
 // sweep deletes the objects older than age that are unused, and what they leave: the store keeps a message for each deleted object,
 // and the chunks of an object that was not completed, because the worker died.
-func (f *Fleet) sweep(ctx context.Context, bucket jetstream.ObjectStore, age time.Duration, unused func(object string) (bool, error)) error {
+func (f *Fleet) sweep(
+	ctx context.Context, bucket jetstream.ObjectStore, age time.Duration, unused func(object string) (bool, error),
+) error {
 	status, err := bucket.Status(ctx)
 	if err != nil {
 		return err
