@@ -182,6 +182,9 @@ func (r *running) serve(ctx context.Context, class string) {
 	}()
 	for ctx.Err() == nil {
 		err := r.consume(ctx, class)
+		if err == nil {
+			continue
+		}
 		if ctx.Err() != nil || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) {
 			return
 		}
@@ -193,7 +196,8 @@ func (r *running) serve(ctx context.Context, class string) {
 	}
 }
 
-// consume takes jobs one by one: a job that waits in a buffer would lose its lease.
+// consume takes jobs one by one: a job that waits in a buffer would lose its lease. It may have asked for two when the connection was
+// interrupted, so it returns nil, to begin anew without what is buffered, when it could not take jobs for a time.
 func (r *running) consume(ctx context.Context, class string) error {
 	consumer, err := r.f.jobs.Consumer(ctx, consumerPrefix+class)
 	if err != nil {
@@ -206,6 +210,7 @@ func (r *running) consume(ctx context.Context, class string) error {
 		return err
 	}
 	defer jobs.Stop()
+	last := time.Now() // when jobs were taken
 	for {
 		if d := r.keeper.quietFor(ackWait); d > 0 {
 			select {
@@ -214,10 +219,14 @@ func (r *running) consume(ctx context.Context, class string) error {
 			case <-time.After(d):
 			}
 		}
+		if time.Since(last) > ackWait/6 {
+			return nil
+		}
 		msg, err := jobs.Next(jetstream.NextContext(ctx))
 		if err != nil {
 			return err
 		}
+		last = time.Now()
 		if d := r.keeper.quietFor(ackWait); d > 0 {
 			msg.NakWithDelay(d)
 			continue
