@@ -86,8 +86,15 @@ func TestEngineIsLostWithItsDisk(t *testing.T) {
 	})
 	byDir[dirs[0]].kill()
 	b.until("the mail is read", func() bool {
-		_, err := b.mail.Info(t.Context())
-		return err == nil
+		for msg, err := range b.messages(t.Context(), MailStream, mailPrefix+">") {
+			if err == nil && msg.Header.Get(headerObject) != "" {
+				_, err = b.large.GetBytes(t.Context(), msg.Header.Get(headerObject))
+			}
+			if err != nil { // there is no leader yet
+				return false
+			}
+		}
+		return true
 	})
 	f.check()
 	f.checkSessions()
