@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -386,5 +387,28 @@ func TestUsage(t *testing.T) {
 	bad := write(t, "mailboxes.csv", "pops://ann@h,env:A\npops://ann@h,env:B\n")
 	if _, stderr, status := run(t, "enrol", "-dir", missing, bad); status != exitFailed || !strings.Contains(stderr, "line 2: the mailbox of line 1 again") {
 		t.Errorf("enrol twice: %d, %s", status, stderr)
+	}
+}
+
+func TestMemoryLimit(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
+	for _, test := range []struct {
+		megabytes int64
+		engine    bool
+		env       string
+		want      int64
+	}{
+		{256, false, "", 512 << 20},
+		{256, true, "", 1 << 30},
+		{1, false, "", 256 << 20},
+		{256, false, "400MiB", 5 << 20}, // as the runtime has set it
+	} {
+		t.Setenv("GOMEMLIMIT", test.env)
+		debug.SetMemoryLimit(5 << 20)
+		w := workerFlags{megabytes: test.megabytes}
+		w.limitMemory(test.engine)
+		if got := debug.SetMemoryLimit(-1); got != test.want {
+			t.Errorf("%+v: %d", test, got)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -35,6 +36,19 @@ func (w *workerFlags) register(f *flag.FlagSet) {
 	f.StringVar(&w.secretDir, "secret-dir", "", "`folder` with the files of file:NAME secrets")
 	f.StringVar(&w.command, "secret-command", "", "`command` that prints a command:NAME secret; NAME is its last argument")
 	f.BoolVar(&w.verbose, "v", false, "log every failed poll")
+}
+
+// limitMemory has the garbage collector run in time: large mail leaves garbage of several times what is in flight. engine is for an
+// engine in the same process.
+func (w *workerFlags) limitMemory(engine bool) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	limit := 2 * w.megabytes
+	if engine {
+		limit += 512
+	}
+	debug.SetMemoryLimit(max(limit, 256) << 20)
 }
 
 // keyringService is the service of keyring:NAME secrets.
@@ -85,6 +99,7 @@ func (a *app) serve(ctx context.Context, args []string) error {
 		return errUsage
 	}
 	o.Quiet = !w.verbose
+	w.limitMemory(e.url == "")
 	if e.url == "" {
 		started, err := e.start(o)
 		if err != nil {
@@ -149,6 +164,7 @@ func (a *app) worker(ctx context.Context, args []string) error {
 	if err := a.parse(flags, args, 0); err != nil {
 		return err
 	}
+	w.limitMemory(false)
 	if os.Getenv(demoChild) != "" {
 		go func() {
 			io.Copy(io.Discard, a.stdin)
