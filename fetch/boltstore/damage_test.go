@@ -19,8 +19,8 @@ import (
 
 const damageBatch = 200
 
-// damageFile returns the contents of a state file, and its records.
-func damageFile(t testing.TB, n int) (file []byte, records []fetch.Record) {
+// damageFile returns the contents of a state file, and its records. If closed is not set, they are still in the journal.
+func damageFile(t testing.TB, n int, closed bool) (file []byte, records []fetch.Record) {
 	path := statePath(t)
 	s := mustOpen(t, path)
 	records = manyRecords(n)
@@ -30,8 +30,10 @@ func damageFile(t testing.TB, n int) (file []byte, records []fetch.Record) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
+	if closed {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	file, err := os.ReadFile(path)
 	if err != nil {
@@ -87,7 +89,7 @@ func useDamaged(t testing.TB, path string, file, intact []byte, records []fetch.
 
 // TestDamage changes bits and larger areas all over a file. A panic or a wrong record would fail it, and so would a hang.
 func TestDamage(t *testing.T) {
-	file, records := damageFile(t, 2000)
+	file, records := damageFile(t, 2000, true)
 	path := filepath.Join(t.TempDir(), "x.state")
 	rng := rand.New(rand.NewPCG(1, 2))
 	found := 0
@@ -119,7 +121,7 @@ func TestDamage(t *testing.T) {
 
 // TestDamageTruncated cuts a file everywhere.
 func TestDamageTruncated(t *testing.T) {
-	file, records := damageFile(t, 1000)
+	file, records := damageFile(t, 1000, true)
 	path := filepath.Join(t.TempDir(), "x.state")
 	for size := 1; size < len(file); size += 1021 {
 		useDamaged(t, path, file[:size], file, records)
@@ -131,7 +133,12 @@ func TestDamageTruncated(t *testing.T) {
 
 // TestDamageCircle has each branch page refer to itself and to others. bbolt alone would follow it without end.
 func TestDamageCircle(t *testing.T) {
-	file, records := damageFile(t, 10_000) // enough for two levels of branch pages
+	t.Run("records", func(t *testing.T) { testDamageCircle(t, 10_000, true) }) // enough for two levels of branch pages
+	t.Run("journal", func(t *testing.T) { testDamageCircle(t, 4000, false) })
+}
+
+func testDamageCircle(t *testing.T, n int, closed bool) {
+	file, records := damageFile(t, n, closed)
 	path := filepath.Join(t.TempDir(), "x.state")
 	const size, branchFlag = 4096, 1
 	if os.Getpagesize() != size {
@@ -170,7 +177,7 @@ func TestDamageCircle(t *testing.T) {
 
 // TestDamageRecords makes changes that bbolt cannot notice: a record is lost, is added, or differs.
 func TestDamageRecords(t *testing.T) {
-	file, records := damageFile(t, 100)
+	file, records := damageFile(t, 100, true)
 	path := filepath.Join(t.TempDir(), "x.state")
 	for name, change := range map[string]func(b *bbolt.Bucket) error{
 		"lost":         func(b *bbolt.Bucket) error { return b.Delete([]byte("000000055d0a3b1e\n")) },

@@ -11,7 +11,7 @@
 //
 // The file is a bbolt database (go.etcd.io/bbolt) with mode 0600. It is locked while a Store has it open. Every change is a
 // transaction, durable when the method returns, and after a crash the file has all of it or nothing. The file has a format version,
-// the name of its account, and a checksum of its records. Open and Load refuse a file that is damaged, truncated, empty, of another
+// the name of its account, and checksums of its records. Open and Load refuse a file that is damaged, truncated, empty, of another
 // account, or of a newer format, with an error that names the file. They never begin a new one in its place.
 //
 // Do not keep the file on a network file system without locks, and do not copy it while it is open: use [Store.Export].

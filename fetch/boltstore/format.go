@@ -30,15 +30,16 @@ const formatVersion = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// A header counts the records in each state, and has the sum of the checksums of all of them, and the same of the journal. bbolt has
-// no checksums of its data.
+// A header counts the records in each state, and has the sum of the checksums of all of them. It also has the extent of the journal
+// and the sum of the checksums of its entries. bbolt has no checksums of its data.
 type header struct {
 	counts [fetch.Refused]uint64 // indexed by State - 1
 	sum    uint64
 
-	entries    uint64 // of the journal
-	journaled  uint64 // records in them
-	journalSum uint64
+	entries     uint64 // of the journal
+	journaled   uint64 // records in them
+	journalSize uint64 // bytes in the keys and the values of these
+	journalSum  uint64
 }
 
 // fields returns the numbers of the header in the order of the file.
@@ -47,7 +48,7 @@ func (h *header) fields() []*uint64 {
 	for i := range h.counts {
 		fields = append(fields, &h.counts[i])
 	}
-	return append(fields, &h.sum, &h.entries, &h.journaled, &h.journalSum)
+	return append(fields, &h.sum, &h.entries, &h.journaled, &h.journalSize, &h.journalSum)
 }
 
 func (h *header) count(s fetch.State) uint64 {

@@ -3,7 +3,6 @@ package boltstore
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"maps"
@@ -12,15 +11,25 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Put appends records to a journal, one entry a call, and change folds it into the bucket of the records. Unique-ids are in any
+// Put appends records to a journal, one entry per call, and change folds it into the bucket of the records. Unique-ids are in any
 // order, so a batch of messages would otherwise change as many pages as it has messages, and twice.
 var journalBucket = []byte("journal")
 
-// maxJournal is how many records the journal has at most. Each may have a page of its own in memory while they are folded.
-const maxJournal = 4096
+// The journal has at most maxJournal records, because each may have a page of its own in memory while they are folded, and at most
+// maxJournalSize bytes of keys and values.
+const (
+	maxJournal     = 4096
+	maxJournalSize = 1 << 20
+)
 
-// errUnfolded reports that the journal has to be folded before the records are read.
-var errUnfolded = errors.New("the journal has entries")
+// fits reports whether the journal has room for one more entry.
+func (h *header) fits(keys, values [][]byte) bool {
+	size := h.journalSize
+	for i, k := range keys {
+		size += uint64(len(k) + len(values[i]))
+	}
+	return h.journaled+uint64(len(keys)) <= maxJournal && size <= maxJournalSize
+}
 
 // An entry of the journal has a number as its key. Its value is the key and the value of each record, each preceded by its length,
 // and a checksum.
@@ -31,6 +40,7 @@ func appendEntry(tx *bbolt.Tx, h *header, keys, values [][]byte) error {
 		b = append(b, k...)
 		b = binary.AppendUvarint(b, uint64(len(values[i])))
 		b = append(b, values[i]...)
+		h.journalSize += uint64(len(k) + len(values[i]))
 	}
 	sum := crc32.Checksum(b, castagnoli)
 	b = binary.BigEndian.AppendUint32(b, sum)
@@ -59,17 +69,19 @@ func readJournal(tx *bbolt.Tx, h header) (values map[string][]byte, err error) {
 		}
 		seen.entries++
 		seen.journalSum += uint64(sum)
-		d := decoder{b: bytes.Clone(b[:body])} // the pages may move when others are changed
+		d := decoder{b: bytes.Clone(b[:body])} // Load uses the records in several transactions
 		for len(d.b) > 0 {
 			key := d.text()
-			values[string(key)] = d.text()
+			value := d.text()
+			values[string(key)] = value
 			seen.journaled++
+			seen.journalSize += uint64(len(key) + len(value))
 		}
 		if d.bad {
 			return nil, fmt.Errorf("%w: the journal is malformed", ErrDamaged)
 		}
 	}
-	if seen.entries != h.entries || seen.journaled != h.journaled || seen.journalSum != h.journalSum {
+	if seen.entries != h.entries || seen.journaled != h.journaled || seen.journalSize != h.journalSize || seen.journalSum != h.journalSum {
 		return nil, fmt.Errorf("%w: the journal does not match its checksum", ErrDamaged)
 	}
 	return values, nil
@@ -93,9 +105,21 @@ func (w *writer) fold(tx *bbolt.Tx) error {
 		return err
 	}
 	_, err = tx.CreateBucket(journalBucket)
-	w.header.entries, w.header.journaled, w.header.journalSum = 0, 0, 0
+	w.header.entries, w.header.journaled, w.header.journalSize, w.header.journalSum = 0, 0, 0, 0
 	return err
 }
 
-// fold leaves the journal empty.
-func fold(tx *bbolt.Tx) error { return change(tx, func(*writer) error { return nil }) }
+// emptyJournal folds the journal. It does not write if there is nothing to fold.
+func emptyJournal(db *bbolt.DB) error {
+	var h header
+	err := db.View(func(tx *bbolt.Tx) (err error) {
+		h, err = readHeader(tx)
+		return err
+	})
+	if err != nil || h.entries == 0 {
+		return err
+	}
+	return db.Update(func(tx *bbolt.Tx) error {
+		return change(tx, func(*writer) error { return nil })
+	})
+}

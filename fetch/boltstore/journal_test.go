@@ -1,9 +1,14 @@
 package boltstore
 
 import (
+	"errors"
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -44,7 +49,7 @@ func journaled(t *testing.T, path string) (n uint64) {
 	return n
 }
 
-// TestJournal compares a Store with a map, through crashes at any time.
+// TestJournal compares a Store with a map, as after a crash between any two calls.
 func TestJournal(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	path := statePath(t)
@@ -106,8 +111,8 @@ func TestJournal(t *testing.T) {
 			got[r.Key] = r
 		}
 		c.Close()
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Fatalf("step %d (-want +got)\n%s", step, diff)
+		if !maps.Equal(want, got) { // cmp.Diff takes a minute for all steps
+			t.Fatalf("step %d (-want +got)\n%s", step, cmp.Diff(want, got))
 		}
 	}
 	if longest < 256 || longest > maxJournal {
@@ -193,5 +198,152 @@ func TestJournalDamage(t *testing.T) {
 	}
 	if got := mustLoad(t, s); len(got) != len(records) {
 		t.Errorf("%d records in the intact file", len(got))
+	}
+}
+
+// TestJournalLimits fills the journal up to its limits, and one beyond.
+func TestJournalLimits(t *testing.T) {
+	long := func(n int) (records []fetch.Record) {
+		for i := range n {
+			uid := fmt.Sprintf("%04d", i) + strings.Repeat("x", 10_000-4)
+			records = append(records, fetch.Record{Key: fetch.Key{UID: uid}, State: fetch.Done, Size: -1})
+		}
+		return records
+	}
+	_, value, err := encodeRecord(long(1)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := maxJournalSize / (len(encodeKey(long(1)[0].Key)) + len(value))
+	for _, test := range []struct {
+		name    string
+		records []fetch.Record
+		want    int
+	}{
+		{"records", manyRecords(maxJournal), maxJournal},
+		{"a record more", manyRecords(maxJournal + 1), 0},
+		{"bytes", long(full), full},
+		{"a long record more", long(full + 1), 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := statePath(t)
+			s := mustOpen(t, path)
+			last := len(test.records) - 1
+			for chunk := range slices.Chunk(test.records[:last], 200) {
+				if err := s.Put(t.Context(), chunk...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Put(t.Context(), test.records[last]); err != nil {
+				t.Fatal(err)
+			}
+			if n := journaled(t, copyOf(t, path)); n != uint64(test.want) {
+				t.Errorf("%d records in the journal, want %d", n, test.want)
+			}
+			if got := mustLoad(t, s); len(got) != len(test.records) {
+				t.Errorf("%d records", len(got))
+			}
+		})
+	}
+}
+
+// TestJournalReads checks that neither Load nor a Close without changes writes: the disk may be full. Load yields the records of the
+// journal in their place.
+func TestJournalReads(t *testing.T) {
+	path := statePath(t)
+	s := mustOpen(t, path)
+	records := manyRecords(2*loadChunk + 10)
+	if err := s.Put(t.Context(), records...); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	contents := func() string {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	before := contents()
+	s = mustOpen(t, path)
+	mustLoad(t, s)
+	if err := s.Close(); err != nil || contents() != before {
+		t.Errorf("Close has written, %v", err)
+	}
+	s = mustOpen(t, path)
+	for _, i := range []int{0, loadChunk - 1, loadChunk, len(records) - 1} {
+		records[i].Size += 5
+		if err := s.Put(t.Context(), records[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	added := fetch.Record{Key: fetch.Key{UID: "zzz"}, State: fetch.Intent, Size: -1, Name: "name"}
+	if err := s.Put(t.Context(), added); err != nil {
+		t.Fatal(err)
+	}
+	records = append(records, added)
+	before = contents()
+	var got []fetch.Record
+	for r, err := range s.Load(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, r)
+	}
+	if !slices.Equal(got, records) {
+		t.Errorf("-want +got\n%s", cmp.Diff(records, got))
+	}
+	if got := mustLoad(t, s, fetch.Intent); !slices.Equal(got, []fetch.Record{added}) {
+		t.Errorf("intents: %v", got)
+	}
+	if contents() != before {
+		t.Error("Load has written")
+	}
+}
+
+// TestJournalLoads has a Load end while another one, which began first, is under way.
+func TestJournalLoads(t *testing.T) {
+	s := mustOpen(t, statePath(t))
+	records := manyRecords(maxJournal + 100)
+	for _, part := range [][]fetch.Record{records[:maxJournal+1], records[maxJournal+1:]} {
+		if err := s.Put(t.Context(), part...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	for _, err := range s.Load(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n%loadChunk == 0 {
+			mustLoad(t, s)
+		}
+		n++
+	}
+	if n != len(records) {
+		t.Errorf("%d records", n)
+	}
+}
+
+// TestCloseReportsDamage damages a record that is in the way of the journal, while the file is open.
+func TestCloseReportsDamage(t *testing.T) {
+	s := mustOpen(t, statePath(t))
+	records := manyRecords(2)
+	if err := s.Put(t.Context(), records...); err != nil {
+		t.Fatal(err)
+	}
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(recordsBucket).Put(encodeKey(records[0].Key), []byte{99, 0})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Close returned %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("the second Close returned %v", err)
 	}
 }

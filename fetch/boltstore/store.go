@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -71,7 +72,7 @@ func (s *Store) Path() string { return s.path }
 // Account returns the account that is recorded in the file.
 func (s *Store) Account() string { return s.account }
 
-// Close releases the file.
+// Close releases the file. It first writes what Put has left to be put in order; an error says that this has found the file damaged.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,10 +82,10 @@ func (s *Store) Close() error {
 	db := s.db
 	s.db = nil
 	if s.broken == nil {
-		// If this fails, as on a full disk, Load does it: what was put is durable.
-		_, err := guard(func() error { return db.Update(fold) })
-		if errors.Is(err, ErrDamaged) {
-			s.broken = s.wrap(err)
+		// If there is no space for it, the journal stays: what was put is durable.
+		if _, err := guard(func() error { return emptyJournal(db) }); errors.Is(err, ErrDamaged) {
+			abandon(s.file)
+			return s.wrap(err)
 		}
 	}
 	if s.broken != nil {
@@ -137,13 +138,7 @@ func (s *Store) Load(ctx context.Context, states ...fetch.State) iter.Seq2[fetch
 	return func(yield func(fetch.Record, error) bool) {
 		l := loader{want: states, chunk: make([]fetch.Record, 0, loadChunk)}
 		for !l.end {
-			err := s.view(ctx, l.read)
-			if errors.Is(err, errUnfolded) {
-				if err = s.update(ctx, fold); err == nil {
-					continue
-				}
-			}
-			if err != nil {
+			if err := s.view(ctx, l.read); err != nil {
 				yield(fetch.Record{}, err)
 				return
 			}
@@ -160,9 +155,11 @@ func (s *Store) Load(ctx context.Context, states ...fetch.State) iter.Seq2[fetch
 type loader struct {
 	want  []fetch.State
 	chunk []fetch.Record
-	last  []byte // key of the last record read
-	tx    int    // the transaction of the first chunk
-	seen  header // of the records read so far
+	last  []byte            // key of the last record read
+	tx    int               // the transaction of the first chunk
+	seen  header            // of the records read so far
+	newer map[string][]byte // the journal, whose records replace the others
+	keys  []string          // of the journal, those that were not read yet, in order
 	end   bool
 }
 
@@ -173,10 +170,13 @@ func (l *loader) read(tx *bbolt.Tx) error {
 		return err
 	}
 	l.chunk = l.chunk[:0]
-	if l.last == nil && h.entries > 0 {
-		return errUnfolded
+	if l.last == nil {
+		if l.newer, err = readJournal(tx, h); err != nil {
+			return err
+		}
+		l.keys = slices.Sorted(maps.Keys(l.newer))
 	}
-	if len(l.want) > 0 && !slices.ContainsFunc(l.want, func(s fetch.State) bool { return h.count(s) > 0 }) {
+	if h.entries == 0 && len(l.want) > 0 && !slices.ContainsFunc(l.want, func(s fetch.State) bool { return h.count(s) > 0 }) {
 		l.end = true
 		return nil
 	}
@@ -199,13 +199,14 @@ func (l *loader) read(tx *bbolt.Tx) error {
 		if err := l.seen.add(k, v); err != nil {
 			return err
 		}
-		if len(l.want) == 0 || slices.Contains(l.want, fetch.State(v[0])) {
-			r, err := decodeRecord(k, v)
-			if err != nil {
+		if err := l.addNewer(func(key string) bool { return key <= string(k) }); err != nil {
+			return err
+		}
+		if _, replaced := l.newer[string(k)]; !replaced {
+			if err := l.add(k, v); err != nil {
 				return err
 			}
-			l.chunk = append(l.chunk, r)
-			if len(l.chunk) == cap(l.chunk) {
+			if len(l.chunk) >= loadChunk {
 				l.last = append(l.last[:0], k...)
 				return nil
 			}
@@ -215,10 +216,33 @@ func (l *loader) read(tx *bbolt.Tx) error {
 		}
 	}
 	l.end = true
-	if l.seen != h {
+	if l.seen.counts != h.counts || l.seen.sum != h.sum {
 		return fmt.Errorf("%w: the records do not match their checksum", ErrDamaged)
 	}
+	return l.addNewer(func(string) bool { return true })
+}
+
+// addNewer adds the next records of the journal, as long as their keys are due.
+func (l *loader) addNewer(due func(key string) bool) error {
+	for len(l.keys) > 0 && due(l.keys[0]) {
+		if err := l.add([]byte(l.keys[0]), l.newer[l.keys[0]]); err != nil {
+			return err
+		}
+		l.keys = l.keys[1:]
+	}
 	return nil
+}
+
+// add adds a record to the chunk if it is wanted.
+func (l *loader) add(k, v []byte) error {
+	if len(v) > 0 && len(l.want) > 0 && !slices.Contains(l.want, fetch.State(v[0])) {
+		return nil
+	}
+	r, err := decodeRecord(k, v)
+	if err == nil {
+		l.chunk = append(l.chunk, r)
+	}
+	return err
 }
 
 // Put implements fetch.Store.
@@ -238,7 +262,7 @@ func (s *Store) Put(ctx context.Context, records ...fetch.Record) error {
 		if err != nil {
 			return err
 		}
-		if h.journaled+uint64(len(records)) <= maxJournal {
+		if h.fits(keys, values) {
 			if err := appendEntry(tx, &h, keys, values); err != nil {
 				return err
 			}
@@ -279,8 +303,7 @@ type writer struct {
 }
 
 // fillPercent is how full bbolt leaves pages that it splits. Most servers assign ascending unique-ids, which fill no page that was
-// split before: 100,000 of them need 12 MB at the default of .5, 8 MB at .75, and 7 MB at .9. In random order they need 9, 11, and
-// 17 MB.
+// split before: 100,000 of them need 12 MB at the default of .5, 8 MB at .75, and 7 MB at .9. In random order they need 17 MB at .75.
 const fillPercent = .75
 
 // change folds the journal, runs fn with a writer, and stores the header.

@@ -87,7 +87,7 @@ func TestLoadChunks(t *testing.T) {
 // TestLoadWhileChanged checks that a sequence reports a change instead of a mixture, and that the change is not blocked by it.
 func TestLoadWhileChanged(t *testing.T) {
 	s := mustOpen(t, statePath(t))
-	records := manyRecords(3 * loadChunk)
+	records := manyRecords(maxJournal + loadChunk) // more than the journal has
 	if err := s.Put(t.Context(), records...); err != nil {
 		t.Fatal(err)
 	}
