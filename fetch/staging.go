@@ -138,7 +138,9 @@ func (s *staging) sync(ctx context.Context, staged []Record) error {
 		group.Go(func() (err error) {
 			for i := next.Add(1); i <= int64(len(files)); i = next.Add(1) {
 				f := files[i-1]
-				err = errors.Join(err, f.Sync(), f.Close())
+				if fileErr := errors.Join(f.Sync(), f.Close()); err == nil {
+					err = fileErr
+				}
 			}
 			return err
 		})

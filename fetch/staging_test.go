@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -56,4 +58,36 @@ func allFiles(t *testing.T, dir string) (files []string) {
 		t.Fatal(err)
 	}
 	return files
+}
+
+// A failingFile cannot be synced.
+type failingFile struct {
+	diskFile
+	closed *atomic.Int64
+}
+
+func (f failingFile) Sync() error { return errors.New("no space") }
+
+func (f failingFile) Close() error {
+	f.closed.Add(1)
+	return nil
+}
+
+// TestSyncFails checks that all files are closed, and that the error is that of one.
+func TestSyncFails(t *testing.T) {
+	const files = 3 * parallelSyncs
+	var closed atomic.Int64
+	s := &staging{disk: osDisk{}, dir: t.TempDir(), unsynced: map[string]diskFile{}}
+	var staged []Record
+	for i := range files {
+		name := strconv.Itoa(i)
+		s.unsynced[name] = failingFile{closed: &closed}
+		staged = append(staged, Record{Name: name})
+	}
+	if err := s.sync(t.Context(), staged); err == nil || err.Error() != "no space" {
+		t.Errorf("sync returned %v", err)
+	}
+	if closed.Load() != files {
+		t.Errorf("%d of %d files closed", closed.Load(), files)
+	}
 }
