@@ -24,13 +24,13 @@ func (s *session) listByHeader(refusal error) error {
 	if caps.Has("UIDL") || errors.As(refusal, &e) && e.Temporary() {
 		return lost(refusal) // it has it, but not now
 	}
-	if !s.f.Policy.deletes() && !s.f.Policy.NoUIDL {
-		return of(ErrNoUIDL, refusal)
-	}
 	if !s.f.Policy.NoUIDL {
-		if err := s.hadUIDL(refusal); err != nil {
+		if err := s.checkNeverUIDL(refusal); err != nil {
 			return err
 		}
+	}
+	if !s.f.Policy.deletes() && !s.f.Policy.NoUIDL {
+		return of(ErrNoUIDL, refusal)
 	}
 	var numbers []int
 	var sizes []int64
@@ -78,9 +78,9 @@ func (s *session) listByHeader(refusal error) error {
 	return nil
 }
 
-// hadUIDL returns the refusal as an error if the Store has messages with unique-ids of this server. Identified by their headers, they
+// checkNeverUIDL returns the refusal as an error if the Store has messages with unique-ids of this server. Identified by their headers, they
 // would be new.
-func (s *session) hadUIDL(refusal error) error {
+func (s *session) checkNeverUIDL(refusal error) error {
 	for r, err := range s.f.Store.Load(s.quit) {
 		if err != nil {
 			return storeError(err)

@@ -100,17 +100,19 @@ func TestUIDLRefusedForNow(t *testing.T) {
 		name, text string
 		bare       bool // CAPA does not list UIDL
 		before     bool // messages were fetched by their unique-ids before
+		keep       bool
 	}{
-		{"listed", "index is being rebuilt", false, false},
-		{"temporary", "[SYS/TEMP] index is being rebuilt", true, false},
-		{"known before", "index is being rebuilt", true, true},
+		{name: "listed", text: "index is being rebuilt"},
+		{name: "temporary", text: "[SYS/TEMP] index is being rebuilt", bare: true},
+		{name: "known before", text: "index is being rebuilt", bare: true, before: true},
+		{name: "kept", text: "index is being rebuilt", bare: true, before: true, keep: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			x := newFixture(t, mails(3)...)
 			if test.before {
 				x.run(nil)
 			}
-			x.Policy.Delete = true
+			x.Policy.Delete = !test.keep
 			refused := false
 			x.drop.hook = func(_ int, line string) *response {
 				switch {
@@ -124,16 +126,22 @@ func TestUIDLRefusedForNow(t *testing.T) {
 			}
 			x.run(nil)
 			x.delivered(1, 2, 3)
-			x.left()
+			if test.keep {
+				x.left(1, 2, 3)
+			} else {
+				x.left()
+			}
 			top := len(x.drop.sent("TOP"))
-			if test.before {
+			if test.before && !test.keep {
 				top -= 3 // to compare the messages before they are deleted
 			}
 			if !refused || top > 0 {
 				t.Errorf("refused %v, then %d TOP", refused, top)
 			}
 			for r := range x.store.Load(t.Context()) {
-				t.Errorf("record of %q", r.Key.UID)
+				if !test.keep {
+					t.Errorf("record of %q", r.Key.UID)
+				}
 			}
 		})
 	}

@@ -42,8 +42,8 @@ type Policy struct {
 	AllNew AllNew
 
 	// NoUIDL permits servers without UIDL even if nothing is deleted. Messages are then identified by their size and
-	// a digest of their header, which takes a TOP for each message in each session. If Delete is set, NoUIDL is not
-	// needed, unless the Store has messages with unique-ids of the server.
+	// a digest of their header, which takes a TOP for each message in each session. If messages are deleted, NoUIDL is
+	// not needed, unless the Store has messages with unique-ids of the server.
 	NoUIDL bool
 }
 

@@ -47,7 +47,7 @@ func hint(err error) string {
 	case errors.Is(err, fetch.ErrAllNew):
 		return "-all-new fetches all of them; -all-new=match only those whose header is not known"
 	case errors.Is(err, fetch.ErrNoUIDL):
-		return "-delete fetches and deletes all messages; without it messages cannot be identified"
+		return "-delete fetches and deletes all messages; -no-uidl identifies them by their headers, which takes a TOP for each"
 	case errors.Is(err, fetch.ErrLocked):
 		return "another run of pop3 works for this account"
 	}
