@@ -114,8 +114,8 @@ func commitTo(d disk, dir string, staged []Record, move func(Record) error, undo
 	return n, err
 }
 
-// inFolder returns the path of a file in a folder. Unlike filepath.Join it does not clean the path, which it is called for twice a
-// message.
+// inFolder returns the path of a file in a folder. Unlike filepath.Join it does not clean the path, since it is called three times
+// per message.
 func inFolder(dir, name string) string { return dir + string(filepath.Separator) + name }
 
 // exists reports whether there is a file of this name.

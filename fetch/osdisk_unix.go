@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// Package os does more than a disk needs: for each open it asks whether the file can be polled, in five system calls, and for each
+// Package os does more than a disk needs: on each open it asks whether the file can be polled, in five system calls, and on each
 // rename whether the new name is that of a folder.
 
 func openFile(name string, flag int) (diskFile, error) {
