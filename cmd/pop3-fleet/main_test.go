@@ -398,14 +398,14 @@ func TestMemoryLimit(t *testing.T) {
 		env       string
 		want      int64
 	}{
-		{256, false, "", 512 << 20},
-		{256, true, "", 1 << 30},
-		{1, false, "", 256 << 20},
+		{256, false, "", 792 << 20},
+		{256, true, "", 1304 << 20},
+		{1, false, "", 282 << 20},
 		{256, false, "400MiB", 5 << 20}, // as the runtime has set it
 	} {
 		t.Setenv("GOMEMLIMIT", test.env)
 		debug.SetMemoryLimit(5 << 20)
-		w := workerFlags{megabytes: test.megabytes}
+		w := workerFlags{megabytes: test.megabytes, sessions: 96}
 		w.limitMemory(test.engine)
 		if got := debug.SetMemoryLimit(-1); got != test.want {
 			t.Errorf("%+v: %d", test, got)

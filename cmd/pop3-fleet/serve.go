@@ -38,17 +38,17 @@ func (w *workerFlags) register(f *flag.FlagSet) {
 	f.BoolVar(&w.verbose, "v", false, "log every failed poll")
 }
 
-// limitMemory has the garbage collector run in time: large mail leaves garbage of several times what is in flight. engine is for an
-// engine in the same process.
+// limitMemory makes the garbage collector run in time: large mail leaves several times as much garbage as is in flight. engine
+// reports whether an engine runs in this process.
 func (w *workerFlags) limitMemory(engine bool) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	limit := 2 * w.megabytes
+	limit := 256 + 2*w.megabytes + int64(w.sessions)/4 // a session takes up to 256 KiB
 	if engine {
 		limit += 512
 	}
-	debug.SetMemoryLimit(max(limit, 256) << 20)
+	debug.SetMemoryLimit(limit << 20)
 }
 
 // keyringService is the service of keyring:NAME secrets.
