@@ -23,13 +23,16 @@ import (
 	"github.com/seed-5b1d5243/pop3/pop3test"
 )
 
-func server(t *testing.T, n int) *pop3test.Server {
+func server(t *testing.T, n int, configure ...func(*pop3test.Server)) *pop3test.Server {
 	var texts []string
 	for i := range n {
 		texts = append(texts, fmt.Sprintf("Subject: mail %d\r\n\r\ntext %d\r\n", i, i))
 	}
 	srv := pop3test.NewUnstartedServer(pop3test.Messages(texts...))
 	srv.STLS = false
+	for _, f := range configure {
+		f(srv)
+	}
 	srv.Start()
 	t.Cleanup(srv.Close)
 	return srv
@@ -140,14 +143,15 @@ output:
 
 func TestDeleteWaitsForAcknowledgement(t *testing.T) {
 	t.Parallel()
-	srv := server(t, 20)
 	h := &hook{refuse: 10, posts: make(map[string]int)}
-	srv.Refuse = func(verb string, n int) string {
-		if verb == "DELE" && h.count() != 20 {
-			t.Errorf("DELE after %d of 20 acknowledgements", h.count())
+	srv := server(t, 20, func(s *pop3test.Server) {
+		s.Refuse = func(verb string, n int) string {
+			if verb == "DELE" && h.count() != 20 {
+				t.Errorf("DELE after %d of 20 acknowledgements", h.count())
+			}
+			return ""
 		}
-		return ""
-	}
+	})
 	web := httptest.NewServer(h)
 	defer web.Close()
 	run(t, fmt.Sprintf(`
