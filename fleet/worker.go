@@ -197,7 +197,7 @@ func (r *running) serve(ctx context.Context, class string) {
 }
 
 // consume takes jobs one by one: a job that waits in a buffer would lose its lease. It may have asked for two when the connection was
-// interrupted, so it returns nil, to begin anew without what is buffered, when it could not take jobs for a time.
+// interrupted, so it returns nil, to start again without what is buffered, when it could not take jobs for a time.
 func (r *running) consume(ctx context.Context, class string) error {
 	consumer, err := r.f.jobs.Consumer(ctx, consumerPrefix+class)
 	if err != nil {

@@ -197,28 +197,32 @@ func TestDamageRecords(t *testing.T) {
 		"records a key": func(b *bbolt.Bucket) error { return b.Tx().MoveBucket(metaBucket, nil, b) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := os.WriteFile(path, file, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			db, err := bbolt.Open(path, 0o600, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = db.Update(func(tx *bbolt.Tx) error { return change(tx.Bucket(recordsBucket)) })
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := db.Close(); err != nil {
-				t.Fatal(err)
-			}
-			b, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !useDamaged(t, path, b, file, records) {
-				t.Error("not noticed")
-			}
+			useTampered(t, path, file, records, recordsBucket, change)
 		})
+	}
+}
+
+// useTampered makes a change to a bucket of a file, with a valid structure, and checks that it is noticed.
+func useTampered(t *testing.T, path string, file []byte, records []fetch.Record, bucket []byte, change func(b *bbolt.Bucket) error) {
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(func(tx *bbolt.Tx) error { return change(tx.Bucket(bucket)) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tampered, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !useDamaged(t, path, tampered, file, records) {
+		t.Error("not noticed")
 	}
 }
 

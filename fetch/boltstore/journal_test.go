@@ -148,6 +148,11 @@ func TestJournalDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	damaged := copyOf(t, path)
+	file, err := os.ReadFile(damaged)
+	if err != nil {
+		t.Fatal(err)
+	}
 	key := func(n byte) []byte { return []byte{0, 0, 0, 0, 0, 0, 0, n} }
 	value := func(b *bbolt.Bucket, n byte) []byte { return append([]byte(nil), b.Get(key(n))...) }
 	for name, change := range map[string]func(b *bbolt.Bucket) error{
@@ -176,24 +181,7 @@ func TestJournalDamage(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			damaged := copyOf(t, path)
-			db, err := bbolt.Open(damaged, 0o600, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := db.Update(func(tx *bbolt.Tx) error { return change(tx.Bucket(journalBucket)) }); err != nil {
-				t.Fatal(err)
-			}
-			if err := db.Close(); err != nil {
-				t.Fatal(err)
-			}
-			b, err := os.ReadFile(damaged)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !useDamaged(t, damaged, b, b, records) {
-				t.Error("not noticed")
-			}
+			useTampered(t, damaged, file, records, journalBucket, change)
 		})
 	}
 	if got := mustLoad(t, s); len(got) != len(records) {
